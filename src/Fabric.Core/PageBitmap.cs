@@ -1,0 +1,193 @@
+using System.Numerics;
+
+namespace Fabric.Core;
+
+/// <summary><paramref name="Count"/> pages in a row, beginning with page <paramref name="First"/> of the memory file.</summary>
+public readonly record struct PageRun(long First, int Count)
+{
+    /// <summary>The page after the last.</summary>
+    public long End => First + Count;
+}
+
+/// <summary>
+/// One bit per guest page. Reads and the plain writers belong to one thread at a time; the members whose names begin
+/// with <c>Atomic</c> may be used by many threads at once, beside each other and beside reads.
+/// </summary>
+public sealed class PageBitmap
+{
+    private readonly ulong[] _words;
+
+    /// <param name="length">Number of pages, 0 to 2^36.</param>
+    public PageBitmap(long length)
+    {
+        ArgumentOutOfRangeException.ThrowIfNegative(length);
+        ArgumentOutOfRangeException.ThrowIfGreaterThan(length, 1L << 36);
+        Length = length;
+        _words = new ulong[(length + 63) >> 6];
+    }
+
+    public long Length { get; }
+
+    /// <summary>The bits themselves, page 0 in the lowest bit of word 0. Bits at and above <see cref="Length"/> are always 0.</summary>
+    public ReadOnlySpan<ulong> Words => _words;
+
+    public bool this[long page]
+    {
+        get => (_words[Index(page)] >> (int)(page & 63) & 1) != 0;
+        set
+        {
+            if (value)
+                _words[Index(page)] |= 1UL << (int)(page & 63);
+            else
+                _words[Index(page)] &= ~(1UL << (int)(page & 63));
+        }
+    }
+
+    /// <summary>Sets the bit; true when this call was the one that set it.</summary>
+    public bool AtomicSet(long page)
+    {
+        ulong bit = 1UL << (int)(page & 63);
+        return (Interlocked.Or(ref _words[Index(page)], bit) & bit) == 0;
+    }
+
+    /// <summary>Clears the bit; true when this call was the one that cleared it.</summary>
+    public bool AtomicClear(long page)
+    {
+        ulong bit = 1UL << (int)(page & 63);
+        return (Interlocked.And(ref _words[Index(page)], ~bit) & bit) != 0;
+    }
+
+    public void SetRun(PageRun run) => Fill(run, set: true);
+
+    public void ClearRun(PageRun run) => Fill(run, set: false);
+
+    public void Clear() => Array.Clear(_words);
+
+    public void SetAll()
+    {
+        Array.Fill(_words, ulong.MaxValue);
+        TrimTail();
+    }
+
+    public long CountSet()
+    {
+        long count = 0;
+        foreach (ulong word in _words)
+            count += BitOperations.PopCount(word);
+        return count;
+    }
+
+    public bool IsEmpty => !_words.AsSpan().ContainsAnyExcept(0UL);
+
+    public void CopyFrom(PageBitmap other)
+    {
+        SameLength(other);
+        other._words.CopyTo(_words, 0);
+    }
+
+    /// <summary>Replaces all bits. Bits above <see cref="Length"/> are dropped.</summary>
+    public void CopyFrom(ReadOnlySpan<ulong> words)
+    {
+        ArgumentOutOfRangeException.ThrowIfNotEqual(words.Length, _words.Length);
+        words.CopyTo(_words);
+        TrimTail();
+    }
+
+    public void Or(PageBitmap other)
+    {
+        SameLength(other);
+        for (int i = 0; i < _words.Length; i++)
+            _words[i] |= other._words[i];
+    }
+
+    public void And(PageBitmap other)
+    {
+        SameLength(other);
+        for (int i = 0; i < _words.Length; i++)
+            _words[i] &= other._words[i];
+    }
+
+    public void AndNot(PageBitmap other)
+    {
+        SameLength(other);
+        for (int i = 0; i < _words.Length; i++)
+            _words[i] &= ~other._words[i];
+    }
+
+    /// <summary>The first set page at or after <paramref name="from"/>, or -1.</summary>
+    public long NextSet(long from) => Next(from, 0);
+
+    /// <summary>The first clear page at or after <paramref name="from"/>, or -1.</summary>
+    public long NextClear(long from)
+    {
+        long page = Next(from, ulong.MaxValue);
+        return page >= Length ? -1 : page;
+    }
+
+    /// <summary>The first run of set pages at or after <paramref name="from"/>, cut at <paramref name="most"/> pages; false at the end.</summary>
+    public bool TryNextRun(long from, int most, out PageRun run)
+    {
+        run = default;
+        long first = NextSet(from);
+        if (first < 0)
+            return false;
+        long end = NextClear(first);
+        if (end < 0)
+            end = Length;
+        run = new PageRun(first, (int)Math.Min(end - first, most));
+        return true;
+    }
+
+    private int Index(long page)
+    {
+        if ((ulong)page >= (ulong)Length)
+            throw new ArgumentOutOfRangeException(nameof(page), page, $"The bitmap has {Length} pages.");
+        return (int)(page >> 6);
+    }
+
+    private long Next(long from, ulong flip)
+    {
+        if (from < 0 || from >= Length)
+            return -1;
+        int index = (int)(from >> 6);
+        ulong word = (_words[index] ^ flip) & (ulong.MaxValue << (int)(from & 63));
+        while (word == 0)
+        {
+            if (++index == _words.Length)
+                return -1;
+            word = _words[index] ^ flip;
+        }
+
+        return ((long)index << 6) + BitOperations.TrailingZeroCount(word);
+    }
+
+    private void Fill(PageRun run, bool set)
+    {
+        if (run.Count <= 0)
+            return;
+        Index(run.First);
+        Index(run.End - 1);
+        long page = run.First;
+        while (page < run.End)
+        {
+            int index = (int)(page >> 6);
+            long stop = Math.Min(run.End, (page | 63) + 1);
+            int bits = (int)(stop - page);
+            ulong mask = (bits == 64 ? ulong.MaxValue : (1UL << bits) - 1) << (int)(page & 63);
+            _words[index] = set ? _words[index] | mask : _words[index] & ~mask;
+            page = stop;
+        }
+    }
+
+    private void TrimTail()
+    {
+        if ((Length & 63) != 0)
+            _words[^1] &= (1UL << (int)(Length & 63)) - 1;
+    }
+
+    private void SameLength(PageBitmap other)
+    {
+        ArgumentNullException.ThrowIfNull(other);
+        ArgumentOutOfRangeException.ThrowIfNotEqual(other.Length, Length);
+    }
+}

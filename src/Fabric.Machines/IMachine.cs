@@ -1,0 +1,194 @@
+using Fabric.Core;
+
+namespace Fabric.Machines;
+
+/// <summary>What the machine is doing, as the hypervisor itself says.</summary>
+public enum MachineStatus
+{
+    /// <summary>vCPUs run.</summary>
+    Running,
+
+    /// <summary>vCPUs stand; the machine has its state and may be continued.</summary>
+    Paused,
+
+    /// <summary>The machine waits for a device state; its vCPUs cannot run yet.</summary>
+    AwaitingState,
+
+    /// <summary>The guest shut down, or the hypervisor's process is gone.</summary>
+    Exited,
+}
+
+/// <summary>How a machine begins its life on a host.</summary>
+public enum MachineBirth
+{
+    /// <summary>It boots.</summary>
+    Boot,
+
+    /// <summary>It waits for a device state and its memory from another host.</summary>
+    Incoming,
+}
+
+/// <summary>
+/// One virtual machine on this host: what the agent may ask of any hypervisor. All members are safe to call from one
+/// caller at a time; every call has a deadline of its own and ends when <c>cancellation</c> fires.
+/// <para>Disposing a machine lets go of it (the guest runs on and may be adopted later); only <see cref="KillAsync"/> ends it.</para>
+/// </summary>
+public interface IMachine : IAsyncDisposable
+{
+    VmSpec Spec { get; }
+
+    IGuestMemory Memory { get; }
+
+    /// <summary>Null where the machine has no balloon device.</summary>
+    IBalloon? Balloon { get; }
+
+    /// <summary>Everything a restarted agent needs to adopt this machine; JSON, kept by the agent beside its ledger.</summary>
+    string AdoptionRecord { get; }
+
+    /// <summary>The hypervisor's process, or null for a machine that lives inside the agent.</summary>
+    int? ProcessId { get; }
+
+    /// <summary>Completes when the machine is gone, whoever ended it, with a sentence that says how.</summary>
+    Task<string> Exited { get; }
+
+    /// <summary>Path of the file that holds what the guest wrote on its serial line.</summary>
+    string ConsoleLog { get; }
+
+    ValueTask<MachineStatus> QueryStatusAsync(CancellationToken cancellation);
+
+    /// <summary>Stops the vCPUs; in-flight disk requests are finished. Idempotent.</summary>
+    ValueTask StopAsync(CancellationToken cancellation);
+
+    /// <summary>Lets the vCPUs run. Only the owner of the run token calls this. Idempotent.</summary>
+    ValueTask ContinueAsync(CancellationToken cancellation);
+
+    /// <summary>
+    /// Serializes everything but RAM, with the vCPUs stopped. May write to guest memory: scan for dirty pages afterwards.
+    /// <paramref name="releaseDisks"/> also lets go of the disk image locks (a hand-over); without it they are kept (a checkpoint).
+    /// </summary>
+    ValueTask<byte[]> SaveDeviceStateAsync(bool releaseDisks, CancellationToken cancellation);
+
+    /// <summary>
+    /// Loads a device state into a machine born <see cref="MachineBirth.Incoming"/>; on return it is <see cref="MachineStatus.Paused"/>.
+    /// Touches guest memory: missing pages must already be served.
+    /// </summary>
+    ValueTask LoadDeviceStateAsync(ReadOnlyMemory<byte> state, CancellationToken cancellation);
+
+    /// <summary>Takes the disk locks again after <see cref="SaveDeviceStateAsync"/> released them and the hand-over was withdrawn.</summary>
+    ValueTask ReclaimDisksAsync(CancellationToken cancellation);
+
+    /// <summary>Ends the machine for good and removes its memory, sockets and files on this host (not its disks). Idempotent.</summary>
+    ValueTask KillAsync(CancellationToken cancellation);
+}
+
+/// <summary>
+/// The guest's RAM as pages 0 … <see cref="PageCount"/> − 1 of one file. Methods are called by one thread at a time
+/// unless they say otherwise.
+/// </summary>
+public interface IGuestMemory
+{
+    /// <summary>Bytes of a page: 4096.</summary>
+    int PageSize { get; }
+
+    long PageCount { get; }
+
+    /// <summary>
+    /// Address of the agent's own mapping of page 0. It is valid while the machine lives. Rules: at the source any present page
+    /// may be read; at a destination a page may be written before the guest runs, and after that a page must not be
+    /// touched until it has arrived (a touch would create a zero page). Only <c>Fabric.Native</c> follows this address.
+    /// </summary>
+    nint Address { get; }
+
+    /// <summary>Sets exactly the bits of the pages that exist (a page that was never touched, or was given back, is a hole and reads as zeros).</summary>
+    void ReadPresence(PageBitmap present);
+
+    /// <summary>Begins to record writes by the guest and its devices. Idempotent; also forgets what was recorded before.</summary>
+    void StartDirtyTracking();
+
+    /// <summary>
+    /// Adds the pages written since the last scan (or since tracking began) to <paramref name="dirty"/> and re-arms them in the same step,
+    /// so that no write is missed. Returns how many pages the scan reported.
+    /// </summary>
+    long ScanDirty(PageBitmap dirty);
+
+    /// <summary>Ends the recording; the guest pays nothing afterwards. Idempotent.</summary>
+    void StopDirtyTracking();
+
+    /// <summary>Turns the pages into holes. Only while the guest does not run here, or for pages known to be missing.</summary>
+    void Discard(PageRun run);
+
+    /// <summary>
+    /// From now on an access of the guest to a hole waits until the page is installed. One trap at a time;
+    /// disposing it makes holes read as zeros again and wakes every waiting vCPU.
+    /// </summary>
+    IMissingPageTrap TrapMissing();
+}
+
+/// <summary>What became of an install.</summary>
+public enum InstallOutcome
+{
+    Installed,
+
+    /// <summary>At least one page of the run was there already; that page was left as it is, the others were installed.</summary>
+    SomeAlreadyPresent,
+
+    /// <summary>The machine is gone.</summary>
+    MachineGone,
+}
+
+/// <summary>
+/// Holes that the guest waits for. <see cref="WaitFaults"/> belongs to one thread; installs may come from many threads at once.
+/// </summary>
+public interface IMissingPageTrap : IDisposable
+{
+    /// <summary>
+    /// Blocks until a vCPU or device touches a hole, <see cref="Interrupt"/> is called, or the deadline passes. Fills in page numbers,
+    /// possibly with repetitions, and returns how many; 0 for a deadline or an interrupt; −1 when the machine is gone.
+    /// </summary>
+    int WaitFaults(Span<long> pages, int deadlineMilliseconds);
+
+    /// <summary>Makes a waiting or the next <see cref="WaitFaults"/> return at once. Any thread.</summary>
+    void Interrupt();
+
+    /// <summary>Copies the run from <paramref name="source"/> (page-aligned, <c>run.Count</c> pages) into the guest atomically and wakes its waiters.</summary>
+    InstallOutcome Install(PageRun run, nint source);
+
+    /// <summary>Makes the run read as zeros and wakes its waiters.</summary>
+    InstallOutcome InstallZeros(PageRun run);
+
+    /// <summary>Lets waiters on pages that are present try again. Harmless where nobody waits.</summary>
+    void Wake(PageRun run);
+}
+
+/// <summary>Guest memory statistics in bytes, as the guest's balloon driver reports them; null where it does not say.</summary>
+public sealed record BalloonStatistics(long? Free, long? Available, long? Total, long? MajorFaults, long? SwapIn, long? SwapOut, DateTimeOffset? ReportedAt);
+
+public interface IBalloon
+{
+    /// <summary>Bytes of RAM that the guest has left to itself now.</summary>
+    ValueTask<long> QueryActualAsync(CancellationToken cancellation);
+
+    /// <summary>Asks the guest to shrink or grow to <paramref name="bytes"/>. Returns at once; watch <see cref="QueryActualAsync"/>.</summary>
+    ValueTask SetTargetAsync(long bytes, CancellationToken cancellation);
+
+    /// <summary>The last statistics; null before the guest's first report.</summary>
+    ValueTask<BalloonStatistics?> QueryStatisticsAsync(CancellationToken cancellation);
+}
+
+/// <summary>Makes machines of one kind and finds them again.</summary>
+public interface IMachineFactory
+{
+    MachineKind Kind { get; }
+
+    /// <summary>
+    /// Starts a machine. <see cref="Accelerator.Auto"/> has been resolved. On any failure nothing is left behind.
+    /// </summary>
+    /// <exception cref="FabricException">machine-failed with the hypervisor's own words; exhausted when memory or a port is missing.</exception>
+    ValueTask<IMachine> CreateAsync(VmSpec spec, MachineBirth birth, CancellationToken cancellation);
+
+    /// <summary>
+    /// Takes hold of a running machine again from its <see cref="IMachine.AdoptionRecord"/>; null when its process is gone (pid and start
+    /// time are compared, so a recycled pid is never mistaken for it). What the process left is then removed.
+    /// </summary>
+    ValueTask<IMachine?> AdoptAsync(string adoptionRecord, CancellationToken cancellation);
+}

@@ -1,0 +1,115 @@
+using System.Text.Json.Serialization;
+using Fabric.Core;
+
+namespace Fabric.Migration;
+
+/// <summary>How a VM is moved. push = the VM runs at the source and pages are copied in rounds; pull = it runs at the destination and fetches what is missing.</summary>
+[JsonConverter(typeof(JsonStringEnumConverter<MigrationMode>))]
+public enum MigrationMode
+{
+    /// <summary>push, stop-and-copy.</summary>
+    [JsonStringEnumMemberName("pre-copy")] PreCopy,
+
+    /// <summary>stop-and-copy, pull.</summary>
+    [JsonStringEnumMemberName("post-copy")] PostCopy,
+
+    /// <summary>one push round, stop-and-copy, pull of what has become stale.</summary>
+    [JsonStringEnumMemberName("hybrid")] Hybrid,
+
+    /// <summary>pre-copy while it converges, hybrid when it does not. A record of a migration names what was done, never <c>auto</c>.</summary>
+    [JsonStringEnumMemberName("auto")] Auto,
+}
+
+[JsonConverter(typeof(JsonStringEnumConverter<VerifyLevel>))]
+public enum VerifyLevel
+{
+    [JsonStringEnumMemberName("none")] None,
+
+    /// <summary>The checksum of every frame is compared at the destination.</summary>
+    [JsonStringEnumMemberName("frames")] Frames,
+
+    /// <summary>Besides, the digests of all of memory are compared while the source's copy stands still.</summary>
+    [JsonStringEnumMemberName("full")] Full,
+}
+
+/// <summary>What a user may set per migration; null means the cluster's setting.</summary>
+public sealed record MigrationOptions
+{
+    public static MigrationOptions Default { get; } = new();
+
+    public MigrationMode Mode { get; init; } = MigrationMode.Auto;
+
+    /// <summary>Longest pause of the guest that pre-copy may plan for, in milliseconds; 1 to 60 000.</summary>
+    public int MaxDowntimeMs { get; init; } = 300;
+
+    /// <summary>Bytes a second on the wire for this migration, or null for no cap of its own.</summary>
+    public long? BandwidthBytesPerSecond { get; init; }
+
+    public VerifyLevel Verify { get; init; } = VerifyLevel.Frames;
+
+    /// <summary>Bulk connections, 1 to <see cref="Limits.BulkConnections"/>.</summary>
+    public int BulkConnections { get; init; } = 2;
+
+    /// <summary>Free text for the record.</summary>
+    public string? Reason { get; init; }
+
+    public FabricError? Validate()
+    {
+        if (MaxDowntimeMs is < 1 or > 60_000)
+            return Invalid($"max-downtime of {MaxDowntimeMs} ms", "Use 1 to 60000.");
+        if (BandwidthBytesPerSecond is < 64 * 1024)
+            return Invalid($"bandwidth of {BandwidthBytesPerSecond} bytes a second", "Use at least 64K.");
+        if (BulkConnections is < 1 or > Limits.BulkConnections)
+            return Invalid($"{BulkConnections} bulk connections", $"Use 1 to {Limits.BulkConnections}.");
+        return Reason is { Length: > Limits.ReasonCharacters } ? Invalid("an over-long reason", $"Use at most {Limits.ReasonCharacters} characters.") : null;
+
+        static FabricError Invalid(string what, string hint) => new(ErrorCodes.InvalidArgument, $"The migration asks for {what}.", hint);
+    }
+}
+
+/// <summary>Where a destination agent takes pages in. An address literal or host name, and a TCP port.</summary>
+public sealed record DataEndpoint(string Address, int Port);
+
+/// <summary>
+/// The secret that lets a source's connections into one incoming migration: 32 bytes in hex, made by the supervisor for each
+/// preparation, known to both agents, never logged.
+/// </summary>
+public sealed record Ticket(string Hex)
+{
+    public const int Bytes = 32;
+
+    public override string ToString() => "ticket(…)";
+}
+
+/// <summary>Numbers of one migration, counted by the agents. Bytes, pages, milliseconds and microseconds as named; null = not known or not applicable.</summary>
+public sealed record MigrationStats
+{
+    public long TotalBytes { get; init; }
+    public long WireBytes { get; init; }
+    public long PagesSent { get; init; }
+    public long PagesZero { get; init; }
+    public long PagesResent { get; init; }
+    public int Rounds { get; init; }
+    public long RemainingBytes { get; init; }
+
+    /// <summary>Bytes a second that the guest dirties, measured over the last round.</summary>
+    public long? DirtyRate { get; init; }
+
+    /// <summary>Bytes a second that crossed the wire, measured over the last round.</summary>
+    public long? WireRate { get; init; }
+
+    /// <summary>Guest stopped → the source was told that it runs at the destination.</summary>
+    public double? DowntimeMs { get; init; }
+
+    /// <summary>Token sent → guest running, as the destination measured it.</summary>
+    public double? ResumeMs { get; init; }
+
+    public double? ExpectedDowntimeMs { get; init; }
+    public long? NetworkFaults { get; init; }
+    public long? MinorFaults { get; init; }
+    public double? FaultMedianUs { get; init; }
+    public double? FaultP99Us { get; init; }
+
+    /// <summary>True: everything that <see cref="VerifyLevel"/> promises was compared and equal; false: a difference was found; null: nothing was compared yet.</summary>
+    public bool? Verified { get; init; }
+}

@@ -1,0 +1,39 @@
+// Control messages between control nodes and host agents: JSON over HTTP/2, versioned by path (/agent/v1/…), bounded by
+// Limits.ControlMessageBytes. docs/PROTOCOL.md walks through them.
+using System.Text.Json.Serialization;
+using Fabric.Core;
+using Fabric.Migration;
+
+namespace Fabric.Wire.Agent;
+
+/// <summary>
+/// POST {control}/v1/hosts, repeated by every host agent every second or two. <paramref name="Incarnation"/> is new at each start of the
+/// agent. <paramref name="AgentUrl"/> is where commands and facts are asked for.
+/// </summary>
+public sealed record HostRegistration(HostName Name, Guid Incarnation, Uri AgentUrl, DataEndpoint Data, long MemoryBytes, int Cpus, IReadOnlyList<MachineKind> Machines, string Version);
+
+/// <summary>
+/// GET {agent}/agent/v1/facts?after=V: answered when the version is above V (long poll, at most 20 s), always with the whole truth.
+/// A version is comparable only within one incarnation.
+/// </summary>
+public sealed record HostFacts(HostName Host, Guid Incarnation, long Version, DataEndpoint Data, long MemoryFreeBytes, IReadOnlyList<VmFact> Vms);
+
+/// <summary>The stable error object of every HTTP answer that is not 2xx.</summary>
+public sealed record ErrorBody(string Code, string Message, string? Hint, string? Id);
+
+[JsonSourceGenerationOptions(
+    PropertyNamingPolicy = JsonKnownNamingPolicy.SnakeCaseLower,
+    UnmappedMemberHandling = JsonUnmappedMemberHandling.Skip,
+    AllowOutOfOrderMetadataProperties = true,
+    MaxDepth = 32,
+    RespectNullableAnnotations = true,
+    RespectRequiredConstructorParameters = true)]
+[JsonSerializable(typeof(AgentCommand))]
+[JsonSerializable(typeof(CommandResult))]
+[JsonSerializable(typeof(HostRegistration))]
+[JsonSerializable(typeof(HostFacts))]
+[JsonSerializable(typeof(ErrorBody))]
+[JsonSerializable(typeof(VmSpec))]
+[JsonSerializable(typeof(SourceFact))]
+[JsonSerializable(typeof(DestinationFact))]
+public sealed partial class AgentJson : JsonSerializerContext;
