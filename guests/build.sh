@@ -9,7 +9,7 @@
 # A result is keyed by the content of everything that goes into it and appears by one rename, so a killed or a concurrent
 # run leaves nothing half done. The kernel is kept apart: once fetched, no network and no package manager is needed.
 #   FABRIC_GUEST_REFRESH=1     fetch the distribution's newest kernel again
-#   FABRIC_GUEST_KERNEL=FILE FABRIC_GUEST_MODULES=DIR    use this kernel and this lib/modules/VERSION instead
+#   FABRIC_GUEST_SOURCE_KERNEL=FILE FABRIC_GUEST_SOURCE_MODULES=DIR    use this kernel and this lib/modules/VERSION instead
 set -euo pipefail
 export LC_ALL=C
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -66,7 +66,7 @@ kernel_package() {
 fetch_kernel() {
   command -v apt-get >/dev/null && command -v dpkg >/dev/null ||
     fail "this system has no apt-get and dpkg to fetch a guest kernel with." \
-      "Give one: FABRIC_GUEST_KERNEL=/boot/vmlinuz-VERSION FABRIC_GUEST_MODULES=/lib/modules/VERSION guests/build.sh"
+      "Give one: FABRIC_GUEST_SOURCE_KERNEL=/boot/vmlinuz-VERSION FABRIC_GUEST_SOURCE_MODULES=/lib/modules/VERSION guests/build.sh"
   local image version modules
   image=$(kernel_package)
   [ -n "$image" ] || fail "apt knows no kernel package: its lists are empty or old." "Run, as root: apt-get update"
@@ -123,9 +123,9 @@ collect_kernel() { # VMLINUZ MODULES NAME
   mv "$out" "$cache/kernel-$3"
 }
 
-if [ -n "${FABRIC_GUEST_KERNEL:-}" ]; then
-  name=own-$(sha256sum "$FABRIC_GUEST_KERNEL" | cut -c1-16)
-  [ -d "$cache/kernel-$name" ] || collect_kernel "$FABRIC_GUEST_KERNEL" "${FABRIC_GUEST_MODULES:?give the directory lib/modules/VERSION of that kernel}" "$name"
+if [ -n "${FABRIC_GUEST_SOURCE_KERNEL:-}" ]; then
+  name=own-$(sha256sum "$FABRIC_GUEST_SOURCE_KERNEL" | cut -c1-16)
+  [ -d "$cache/kernel-$name" ] || collect_kernel "$FABRIC_GUEST_SOURCE_KERNEL" "${FABRIC_GUEST_SOURCE_MODULES:?give the directory lib/modules/VERSION of that kernel}" "$name"
   kernel="$cache/kernel-$name"
 else
   newest() { find "$cache" -maxdepth 1 -type d -name 'kernel-*' ! -name 'kernel-own-*' | sort -V | tail -n1; }
