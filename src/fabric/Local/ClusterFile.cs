@@ -1,14 +1,14 @@
 using System.Text.Json;
 using System.Text.Json.Serialization;
 using Fabric.Core;
+using Fabric.Native;
 
 namespace Fabric.Cli.Local;
 
 /// <summary>
-/// One daemon of a local cluster. <paramref name="StartTime"/> (clock ticks after boot) and pid together name one process for ever;
-/// both are null while the member is stopped.
+/// One daemon of a local cluster. <paramref name="Process"/> names it for all time; null while the member is stopped.
 /// </summary>
-public sealed record MemberRecord(string Name, string Role, int? Pid, long? StartTime);
+public sealed record MemberRecord(string Name, string Role, ProcessIdentity? Process);
 
 /// <summary>
 /// <c>cluster.json</c>: what is needed to find a local cluster and to take it down, whoever started it. Written before the first process starts

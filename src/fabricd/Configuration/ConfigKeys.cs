@@ -9,14 +9,12 @@ public static class ConfigKeys
     public const string Roles = "roles";
     public const string StateDir = "state_dir";
     public const string LogLevel = "log_level";
-    public const string OwnSession = "own_session";
     public const string OwnerPid = "owner_pid";
     public const string OwnerStartTime = "owner_start_time";
     public const string HostListen = "host.listen";
     public const string HostDataListen = "host.data_listen";
     public const string HostControlUrls = "host.control_urls";
     public const string HostMemoryDir = "host.memory_dir";
-    public const string HostMemoryPrefix = "host.memory_prefix";
     public const string HostMemoryLimit = "host.memory_limit";
     public const string HostQemu = "host.qemu";
     public const string ControlListen = "control.listen";
@@ -28,8 +26,8 @@ public static class ConfigKeys
 
     public static FrozenSet<string> All { get; } = FrozenSet.Create(
         StringComparer.Ordinal,
-        Name, Roles, StateDir, LogLevel, OwnSession, OwnerPid, OwnerStartTime,
-        HostListen, HostDataListen, HostControlUrls, HostMemoryDir, HostMemoryPrefix, HostMemoryLimit, HostQemu,
+        Name, Roles, StateDir, LogLevel, OwnerPid, OwnerStartTime,
+        HostListen, HostDataListen, HostControlUrls, HostMemoryDir, HostMemoryLimit, HostQemu,
         ControlListen, ControlClusterListen, ControlJournal, MovesPerSource, MovesPerDestination, MovesPerLink);
 
     public static bool IsSection(string key) => key is "host" or "control" or "control.limits";

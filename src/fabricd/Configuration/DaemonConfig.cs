@@ -9,14 +9,14 @@ public sealed record OwnerProcess(int ProcessId, long? StartTime);
 
 /// <summary>Settings of the host role. A <paramref name="MemoryLimit"/> of null means what the machine has.</summary>
 public sealed record HostSettings(
-    IPEndPoint Listen, IPEndPoint DataListen, IReadOnlyList<Uri> ControlUrls, string MemoryDirectory, string MemoryPrefix, long? MemoryLimit, string Qemu);
+    IPEndPoint Listen, IPEndPoint DataListen, IReadOnlyList<Uri> ControlUrls, string MemoryDirectory, long? MemoryLimit, string Qemu);
 
 /// <summary>Settings of the control role. Limits are moves at once.</summary>
 public sealed record ControlSettings(IPEndPoint Listen, IPEndPoint ClusterListen, string Journal, int MovesPerSource, int MovesPerDestination, int MovesPerLink);
 
 /// <summary>One daemon's settings, checked. A role that the daemon does not have is null.</summary>
 public sealed record DaemonConfig(
-    HostName Name, string StateDirectory, LogLevel LogLevel, bool OwnSession, OwnerProcess? Owner, HostSettings? Host, ControlSettings? Control)
+    HostName Name, string StateDirectory, LogLevel LogLevel, OwnerProcess? Owner, HostSettings? Host, ControlSettings? Control)
 {
     /// <param name="values">By dotted key; <see cref="ConfigText"/>.</param>
     /// <param name="directory"><c>--dir</c>: the state directory when the configuration names none.</param>
@@ -36,7 +36,6 @@ public sealed record DaemonConfig(
             state,
             read.Parsed(ConfigKeys.LogLevel, "trace, debug, information, warning or error", static text =>
                 Enum.TryParse<LogLevel>(text, ignoreCase: true, out var level) && Enum.IsDefined(level) && !char.IsAsciiDigit(text[0]) ? level : (LogLevel?)null) ?? LogLevel.Information,
-            read.Flag(ConfigKeys.OwnSession),
             read.Whole(ConfigKeys.OwnerPid, 1, int.MaxValue) is { } pid ? new OwnerProcess((int)pid, read.Whole(ConfigKeys.OwnerStartTime, 0, long.MaxValue)) : null,
             roles.Contains("host") ? ReadHost(read, name) : null,
             roles.Contains("control") ? ReadControl(read, state) : null);
@@ -44,12 +43,9 @@ public sealed record DaemonConfig(
 
     private static HostSettings ReadHost(SettingsReader read, HostName name)
     {
-        string directory = read.Text(ConfigKeys.HostMemoryDir) ?? "/dev/shm";
+        string directory = read.Text(ConfigKeys.HostMemoryDir) ?? $"/dev/shm/fabric-{name}";
         if (!Path.IsPathFullyQualified(directory) || directory.Contains(','))
             throw read.Wrong(ConfigKeys.HostMemoryDir, "an absolute path without commas");
-        string prefix = read.Text(ConfigKeys.HostMemoryPrefix) ?? $"fabric-{name}-";
-        if (prefix.Length is < 4 or > 64 || !prefix.All(c => char.IsAsciiLetterOrDigit(c) || c is '-' or '_'))
-            throw read.Wrong(ConfigKeys.HostMemoryPrefix, "4 to 64 characters of letters, digits, '-' and '_': files of other programs must not match it");
         long? limit = read.Parsed(ConfigKeys.HostMemoryLimit, "a size such as 4G", static text => ByteSize.TryParse(text, out long bytes) && bytes > 0 ? bytes : (long?)null);
         var urls = (read.Text(ConfigKeys.HostControlUrls) ?? "").Split(',', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries)
             .Select(text => Uri.TryCreate(text, UriKind.Absolute, out var url) && url.Scheme == Uri.UriSchemeHttp
@@ -59,7 +55,7 @@ public sealed record DaemonConfig(
         if (urls.Count == 0)
             throw read.Wrong(ConfigKeys.HostControlUrls, "at least one control node's URL");
         return new HostSettings(
-            read.Loopback(ConfigKeys.HostListen), read.Loopback(ConfigKeys.HostDataListen), urls, directory, prefix, limit, read.Text(ConfigKeys.HostQemu) ?? "qemu-system-x86_64");
+            read.Loopback(ConfigKeys.HostListen), read.Loopback(ConfigKeys.HostDataListen), urls, directory, limit, read.Text(ConfigKeys.HostQemu) ?? "qemu-system-x86_64");
     }
 
     private static ControlSettings ReadControl(SettingsReader read, string state) => new(
@@ -78,8 +74,6 @@ public sealed record DaemonConfig(
         public T? Parsed<T>(string key, string expected, Func<string, T?> parse)
             where T : struct =>
             Text(key) is not { } text ? null : parse(text) ?? throw Wrong(key, expected);
-
-        public bool Flag(string key) => Parsed(key, "true or false", static text => bool.TryParse(text, out bool flag) ? flag : (bool?)null) ?? false;
 
         public long? Whole(string key, long least, long most) => Parsed(key, $"a whole number from {least} to {most}", text =>
             long.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out long number) && number >= least && number <= most ? number : (long?)null);
