@@ -123,7 +123,7 @@ public abstract record TerminalState(
     : KnownState(Plan, Since);
 
 /// <summary>The numbers of the whole migration, both agents' merged, and the mode that was really used.</summary>
-public sealed record Outcome(MigrationStats Stats, MigrationMode Mode, DateTimeOffset? VmAtHomeAt = null);
+public sealed record Outcome(MigrationStats Stats, MigrationMode Mode);
 
 public sealed record Completed(MigrationPlan Plan, DateTimeOffset Since, Outcome Outcome)
     : TerminalState(Plan, Since, Plan.Destination, Plan.TokenEpoch, Plan.TokenEpoch, null, Outcome)
