@@ -90,7 +90,7 @@ public sealed record VmLedgerState
     {
         ShardSeen r => Legal(r.Epoch >= ShardEpoch, r) with { ShardEpoch = r.Epoch },
         Answered r => this with { Answers = Remember(Answers, new StoredAnswer(r.Command, r.Error)) },
-        Owned r => Legal(!Owner && r.Epoch > HighestRunEpoch, r) with { Owner = true, Spec = r.Spec, RunEpoch = r.Epoch, HighestRunEpoch = r.Epoch, Outgoing = null, Incoming = null },
+        Owned r => Legal(!Owner && r.Epoch > HighestRunEpoch && Outgoing is null or { Ended: true } && Incoming is null or { Ended: true }, r) with { Owner = true, Spec = r.Spec, RunEpoch = r.Epoch, HighestRunEpoch = r.Epoch, Outgoing = null, Incoming = null },
         MachineStarted r => this with { Machine = r.Adoption },
         MachineGone => this with { Machine = null },
         PushStarted r => Legal(Owner && Outgoing is null or { Ended: true } && Incoming is null or { Ended: true }, r) with
