@@ -104,6 +104,7 @@ public sealed partial class LeaseKeeper(
     private async Task ServeAsync(ShardTenure tenure, TaskCompletionSource taken, CancellationToken stop)
     {
         using var own = tenure;
+        await using var stopping = stop.Register(static self => ((ShardTenure)self!).End(), tenure);
         _tenures[tenure.Shard] = tenure;
         LogTaken(log, tenure.Shard.Value, tenure.Epoch.Value);
         try

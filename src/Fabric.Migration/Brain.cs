@@ -118,7 +118,8 @@ public static partial class Brain
     {
         var source = seen.SourceFact(plan.Id);
         var destination = seen.DestinationFact(plan.Id);
-        return new Outcome(Merge(source?.Stats, destination?.Stats), DoneMode(plan, kind, source?.Mode));
+        return new Outcome(
+            Merge(source?.Stats ?? seen.SourceStats, destination?.Stats ?? seen.DestinationStats), DoneMode(plan, kind, source?.Mode));
     }
 
     /// <summary>What was done, never auto: the hand-over's kind decides, and a pull after rounds is hybrid.</summary>

@@ -30,8 +30,8 @@ public sealed record HandedOver(DateTimeOffset At, Epoch Epoch) : MigrationEvent
 /// <summary>The destination refused durably; intent to let the source run again at <paramref name="Epoch"/>, above the refused one.</summary>
 public sealed record TakeBackIntended(DateTimeOffset At, Epoch Epoch, Epoch RefusedEpoch, FabricError Cause) : MigrationEvent(At);
 
-/// <summary>The destination needs nothing more from the source.</summary>
-public sealed record PullCompleted(DateTimeOffset At) : MigrationEvent(At);
+/// <summary>The destination needs nothing more from the source. The numbers so far: the source's are gone once it is released.</summary>
+public sealed record PullCompleted(DateTimeOffset At, Outcome Outcome) : MigrationEvent(At);
 
 /// <summary>The source's machine is gone, or (<paramref name="Deferred"/>) its host cannot be asked and is told when it comes back. Ends the migration.</summary>
 public sealed record SourceReleased(DateTimeOffset At, Outcome Outcome, bool Deferred = false) : MigrationEvent(At);

@@ -19,9 +19,13 @@ public sealed record HostView(Guid? Incarnation, DataEndpoint? Data, VmFact? Vm,
 /// <summary>The last answer to one step in this supervisor's life; a new supervisor begins without, asks again and gets the stored ones.</summary>
 public sealed record StepAnswer(int Attempt, FabricError? Error, DateTimeOffset At);
 
-/// <summary>Everything that <see cref="Brain.Decide"/> looks at besides the state.</summary>
+/// <summary>
+/// Everything that <see cref="Brain.Decide"/> looks at besides the state. <paramref name="SourceStats"/> and <paramref name="DestinationStats"/>: the last
+/// numbers that were heard of this migration, also when the host has forgotten it since; they decide nothing.
+/// </summary>
 public sealed record Observation(
-    DateTimeOffset Now, Epoch ShardEpoch, HostView Source, HostView Destination, IReadOnlyDictionary<MigrationStep, StepAnswer> Answers, string? AbortReason = null)
+    DateTimeOffset Now, Epoch ShardEpoch, HostView Source, HostView Destination, IReadOnlyDictionary<MigrationStep, StepAnswer> Answers,
+    string? AbortReason = null, MigrationStats? SourceStats = null, MigrationStats? DestinationStats = null)
 {
     public static IReadOnlyDictionary<MigrationStep, StepAnswer> NoAnswers { get; } = FrozenDictionary<MigrationStep, StepAnswer>.Empty;
 
@@ -64,6 +68,9 @@ public sealed record MigrationTimings
 
     /// <summary>How long a source may be silent after a hand-over was intended before its token is taken for sent.</summary>
     public TimeSpan HandOver { get; init; } = TimeSpan.FromSeconds(10);
+
+    /// <summary>How long a source may take to learn that the destination needs nothing more, before it is released without.</summary>
+    public TimeSpan Drain { get; init; } = TimeSpan.FromSeconds(1);
 
     /// <summary>How long a host may be silent before a step that only tidies up there is put off.</summary>
     public TimeSpan Silence { get; init; } = TimeSpan.FromSeconds(30);

@@ -109,7 +109,7 @@ public sealed record Aborting(MigrationPlan Plan, DateTimeOffset Since, UndoList
 }
 
 /// <summary>The destination runs the VM and needs nothing. The source's stopped machine is being removed.</summary>
-public sealed record Cleanup(MigrationPlan Plan, DateTimeOffset Since, MigrationMode Kind) : ActiveState(Plan, Since)
+public sealed record Cleanup(MigrationPlan Plan, DateTimeOffset Since, Outcome Outcome) : ActiveState(Plan, Since)
 {
     public override string Name => "cleanup";
 }

@@ -37,7 +37,7 @@ public static class Transitions
         Row<TokenSent, FencingNeeded>((s, e) => new NeedsFencing(s.Plan, e.At, s)),
 
         // Pull. The destination runs the VM.
-        Row<Pulling, PullCompleted>((s, e) => new Cleanup(s.Plan, e.At, s.Kind)),
+        Row<Pulling, PullCompleted>((s, e) => new Cleanup(s.Plan, e.At, e.Outcome)),
         Row<Pulling, FencingNeeded>((s, e) => new NeedsFencing(s.Plan, e.At, s)),
         Row<Pulling, VmLost>((s, e) => new Lost(s.Plan, e.At, e.Where, e.Epoch, e.Cause, e.Outcome)),
         Row<Cleanup, SourceReleased>((s, e) => new Completed(s.Plan, e.At, e.Outcome)),
