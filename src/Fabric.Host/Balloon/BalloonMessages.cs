@@ -1,5 +1,4 @@
 using Fabric.Actors;
-using Fabric.Core;
 using Fabric.Machines;
 
 namespace Fabric.Host.Balloon;

@@ -210,7 +210,7 @@ public sealed class LedgerFile : IVmLedger
     private void Compact()
     {
         var bytes = new ArrayBufferWriter<byte>(4096);
-        WriteLine(bytes, new Summary(State));
+        WriteLine(bytes, new VmRecord.Summary(State));
         string temporary = _path + ".new";
         using (var fresh = File.OpenHandle(temporary, FileMode.Create, FileAccess.Write))
         {

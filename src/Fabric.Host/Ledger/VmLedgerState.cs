@@ -88,31 +88,31 @@ public sealed record VmLedgerState
     /// <exception cref="LedgerContradictionException">The record is not legal here.</exception>
     public VmLedgerState Apply(VmRecord record) => record switch
     {
-        ShardSeen r => Legal(r.Epoch >= ShardEpoch, r) with { ShardEpoch = r.Epoch },
-        Answered r => this with { Answers = Remember(Answers, new StoredAnswer(r.Command, r.Error)) },
-        Owned r => Legal(!Owner && r.Epoch > HighestRunEpoch && Outgoing is null or { Ended: true } && Incoming is null or { Ended: true }, r) with { Owner = true, Spec = r.Spec, RunEpoch = r.Epoch, HighestRunEpoch = r.Epoch, Outgoing = null, Incoming = null },
-        MachineStarted r => this with { Machine = r.Adoption },
-        MachineGone => this with { Machine = null },
-        PushStarted r => Legal(Owner && Outgoing is null or { Ended: true } && Incoming is null or { Ended: true }, r) with
+        VmRecord.ShardSeen r => Legal(r.Epoch >= ShardEpoch, r) with { ShardEpoch = r.Epoch },
+        VmRecord.Answered r => this with { Answers = Remember(Answers, new StoredAnswer(r.Command, r.Error)) },
+        VmRecord.Owned r => Legal(!Owner && r.Epoch > HighestRunEpoch && Outgoing is null or { Ended: true } && Incoming is null or { Ended: true }, r) with { Owner = true, Spec = r.Spec, RunEpoch = r.Epoch, HighestRunEpoch = r.Epoch, Outgoing = null, Incoming = null },
+        VmRecord.MachineStarted r => this with { Machine = r.Adoption },
+        VmRecord.MachineGone => this with { Machine = null },
+        VmRecord.PushStarted r => Legal(Owner && Outgoing is null or { Ended: true } && Incoming is null or { Ended: true }, r) with
         {
             Outgoing = new OutgoingEntry(r.Migration, SourcePhase.Pushing, r.Destination, r.Endpoint, r.Ticket, r.Options),
         },
-        PushEnded r => Step(r.Migration, r, SourcePhase.PushFailed, r.Why, SourcePhase.Pushing),
-        HandingOver r => Legal(Owner && r.Epoch > HighestRunEpoch, r).Step(r.Migration, r, SourcePhase.HandingOver, null, SourcePhase.Pushing).Burn(r.Epoch, r.Mode),
-        TokenSent r => Legal(r.Epoch == HighestRunEpoch, r).Step(r.Migration, r, SourcePhase.TokenSent, null, SourcePhase.HandingOver) with { Owner = false },
-        Withdrawn r => Step(r.Migration, r, SourcePhase.Withdrawn, r.Why, SourcePhase.HandingOver, SourcePhase.TokenSent) with { Owner = true },
-        HandedOver r => Legal(r.Epoch == HighestRunEpoch, r).Step(r.Migration, r, SourcePhase.HandedOver, null, SourcePhase.TokenSent),
-        TakenBack r => Legal(r.Epoch > HighestRunEpoch, r).Step(r.Migration, r, SourcePhase.Withdrawn, Outgoing?.Error, SourcePhase.TokenSent) with
+        VmRecord.PushEnded r => Step(r.Migration, r, SourcePhase.PushFailed, r.Why, SourcePhase.Pushing),
+        VmRecord.HandingOver r => Legal(Owner && r.Epoch > HighestRunEpoch, r).Step(r.Migration, r, SourcePhase.HandingOver, null, SourcePhase.Pushing).Burn(r.Epoch, r.Mode),
+        VmRecord.TokenSent r => Legal(r.Epoch == HighestRunEpoch, r).Step(r.Migration, r, SourcePhase.TokenSent, null, SourcePhase.HandingOver) with { Owner = false },
+        VmRecord.Withdrawn r => Step(r.Migration, r, SourcePhase.Withdrawn, r.Why, SourcePhase.HandingOver, SourcePhase.TokenSent) with { Owner = true },
+        VmRecord.HandedOver r => Legal(r.Epoch == HighestRunEpoch, r).Step(r.Migration, r, SourcePhase.HandedOver, null, SourcePhase.TokenSent),
+        VmRecord.TakenBack r => Legal(r.Epoch > HighestRunEpoch, r).Step(r.Migration, r, SourcePhase.Withdrawn, Outgoing?.Error, SourcePhase.TokenSent) with
         {
             Owner = true, RunEpoch = r.Epoch, HighestRunEpoch = r.Epoch,
         },
-        Drained r => Step(r.Migration, r, SourcePhase.Drained, null, SourcePhase.HandedOver),
-        Released r => Step(r.Migration, r, SourcePhase.Released, null, SourcePhase.TokenSent, SourcePhase.HandedOver, SourcePhase.Drained) with { Machine = null },
-        Deleted => Legal(Outgoing is null or { Ended: true } && Incoming is null or { Ended: true }, record) with
+        VmRecord.Drained r => Step(r.Migration, r, SourcePhase.Drained, null, SourcePhase.HandedOver),
+        VmRecord.Released r => Step(r.Migration, r, SourcePhase.Released, null, SourcePhase.TokenSent, SourcePhase.HandedOver, SourcePhase.Drained) with { Machine = null },
+        VmRecord.Deleted => Legal(Outgoing is null or { Ended: true } && Incoming is null or { Ended: true }, record) with
         {
             Owner = false, Spec = null, Machine = null, Outgoing = null, Incoming = null,
         },
-        Summary r => r.State,
+        VmRecord.Summary r => r.State,
         _ => ApplyIncoming(record),
     };
 
@@ -123,22 +123,22 @@ public sealed record VmLedgerState
 
     private VmLedgerState ApplyIncoming(VmRecord record) => record switch
     {
-        IncomingExpected r => Legal(!Owner && r.Epoch > HighestRunEpoch && Incoming is null or { Ended: true } && Outgoing is null or { Ended: true } && RefusalOf(r.Migration) is null, r) with
+        VmRecord.IncomingExpected r => Legal(!Owner && r.Epoch > HighestRunEpoch && Incoming is null or { Ended: true } && Outgoing is null or { Ended: true } && RefusalOf(r.Migration) is null, r) with
         {
             Spec = r.Spec, Outgoing = null, Incoming = new IncomingEntry(r.Migration, IncomingStep.Expected, r.Epoch, r.Source, r.Ticket, r.Options),
         },
-        Accepted r => Legal(r.Epoch > HighestRunEpoch && r.Epoch == Incoming?.Epoch, r).Step(r.Migration, r, IncomingStep.Accepted, null, IncomingStep.Expected) with
+        VmRecord.Accepted r => Legal(r.Epoch > HighestRunEpoch && r.Epoch == Incoming?.Epoch, r).Step(r.Migration, r, IncomingStep.Accepted, null, IncomingStep.Expected) with
         {
             Owner = true, RunEpoch = r.Epoch, HighestRunEpoch = r.Epoch, Incoming = Incoming! with { Step = IncomingStep.Accepted, Kind = r.Kind },
         },
-        PullCompleted r => Step(r.Migration, r, IncomingStep.Complete, null, IncomingStep.Accepted) with { Incoming = Incoming! with { Step = IncomingStep.Complete, Verified = r.Verified } },
-        IncomingLost r => Step(r.Migration, r, IncomingStep.Lost, r.Why, IncomingStep.Accepted) with { Owner = false, Machine = null },
-        Refused r => Refuse(r),
+        VmRecord.PullCompleted r => Step(r.Migration, r, IncomingStep.Complete, null, IncomingStep.Accepted) with { Incoming = Incoming! with { Step = IncomingStep.Complete, Verified = r.Verified } },
+        VmRecord.IncomingLost r => Step(r.Migration, r, IncomingStep.Lost, r.Why, IncomingStep.Accepted) with { Owner = false, Machine = null },
+        VmRecord.Refused r => Refuse(r),
         _ => throw new LedgerContradictionException($"The ledger has a record of unknown kind {record.GetType().Name}."),
     };
 
     /// <summary>Legal for a migration never heard of, too: the statement then only closes the door.</summary>
-    private VmLedgerState Refuse(Refused r)
+    private VmLedgerState Refuse(VmRecord.Refused r)
     {
         bool ours = Incoming?.Migration == r.Migration;
         if (ours && Incoming!.Step is not (IncomingStep.Expected or IncomingStep.Refused))

@@ -1,6 +1,5 @@
 using Fabric.Core;
 using Fabric.Migration;
-using Fabric.Transfer;
 
 namespace Fabric.Host.Memory;
 

@@ -2,7 +2,6 @@ using Fabric.Actors;
 using Fabric.Core;
 using Fabric.Host.Vm;
 using Fabric.Machines;
-using Fabric.Migration;
 using Fabric.Transfer;
 using Microsoft.Extensions.Logging;
 

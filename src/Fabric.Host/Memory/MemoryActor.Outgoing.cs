@@ -1,4 +1,3 @@
-using Fabric.Actors;
 using Fabric.Core;
 using Fabric.Host.Link;
 using Fabric.Host.Vm;

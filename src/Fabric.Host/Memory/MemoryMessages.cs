@@ -17,7 +17,7 @@ internal sealed record BeginPush(OutgoingRoute Route, MigrationOptions Options, 
 internal sealed record StopRounds(HandOverKind Kind, IReply<bool> Reply) : MemoryMessage;
 
 /// <summary>Source, VM stopped: see <see cref="IOutgoingTransfer.FinishStoppedAsync"/>.</summary>
-internal sealed record FinishStopped(HandOverKind Kind, Task<byte[]> DeviceState, CancellationToken Cancellation, IReply<bool> Reply) : MemoryMessage;
+internal sealed record FinishStopped(HandOverKind Kind, Task<byte[]> DeviceState, IReply<bool> Reply, CancellationToken Cancellation) : MemoryMessage;
 
 internal sealed record PassToken(Epoch Epoch, IReply<bool> Reply) : MemoryMessage;
 

@@ -4,7 +4,6 @@ using Fabric.Actors;
 using Fabric.Core;
 using Fabric.Host.Memory;
 using Fabric.Machines;
-using Fabric.Migration;
 using Fabric.Transfer;
 
 namespace Fabric.Host.Vm;
@@ -48,7 +47,7 @@ internal sealed class HandOverOperation(IMachine machine, IActorRef<VmMessage> v
     {
         await machine.StopAsync(cancellation);
         var state = machine.SaveDeviceStateAsync(releaseDisks: true, cancellation).AsTask();
-        var finished = memory.AskAsync<MemoryMessage, bool>(reply => new FinishStopped(kind, state, cancellation, reply), stopLimit, time, cancellation);
+        var finished = memory.AskAsync<MemoryMessage, bool>(reply => new FinishStopped(kind, state, reply, cancellation), stopLimit, time, cancellation);
         try
         {
             // Written while the destination takes the last pages and loads: the sync costs the guest nothing.

@@ -7,7 +7,6 @@ using Fabric.Host.Memory;
 using Fabric.Machines;
 using Fabric.Migration;
 using Fabric.Transfer;
-using Fabric.Wire.Agent;
 using Microsoft.Extensions.Logging;
 
 namespace Fabric.Host.Vm;
@@ -31,7 +30,7 @@ internal sealed partial class VmActor
             throw new FabricException(ErrorCodes.Exhausted, $"Host {parts.Host} has {ByteSize.Format(free)} for guests; VM '{name}' needs {ByteSize.Format(c.Spec.MemoryBytes)}.", "Choose another destination.");
         await _disk.AskAsync<DiskMessage, bool>(answer => new CheckIncoming(c.Spec, answer), MachineDeadline, Context.Time, Context.Stopping);
         // The record first: a crash while the machine is being made then ends in a durable refusal, not in an orphan.
-        Ledger.Append(new IncomingExpected(migration, c.Header.RunEpoch, c.Spec, c.Source, c.Ticket, c.Options));
+        Ledger.Append(new VmRecord.IncomingExpected(migration, c.Header.RunEpoch, c.Spec, c.Source, c.Ticket, c.Options));
         _live.ReadyFor = null;
         _live.PullBroken = false;
         _live.LastError = null;
@@ -44,14 +43,14 @@ internal sealed partial class VmActor
         if (machine is null)
         {
             var why = error ?? new FabricError(ErrorCodes.MachineFailed, "The machine could not be made.");
-            Ledger.Append(new Refused(c.Header.Migration!.Value, c.Header.RunEpoch, why.Message), new Answered(c.Header.Id, why));
+            Ledger.Append(new VmRecord.Refused(c.Header.Migration!.Value, c.Header.RunEpoch, why.Message), new VmRecord.Answered(c.Header.Id, why));
             return why;
         }
 
-        Ledger.Append(new MachineStarted(machine.AdoptionRecord));
+        Ledger.Append(new VmRecord.MachineStarted(machine.AdoptionRecord));
         _live.RunState = VmRunState.Incoming;
         await OpenDoorAsync(machine);
-        Ledger.Append(new Answered(c.Header.Id, null));
+        Ledger.Append(new VmRecord.Answered(c.Header.Id, null));
         return null;
     }
 
@@ -76,7 +75,7 @@ internal sealed partial class VmActor
             throw new FabricException(ErrorCodes.Conflict, $"The incoming machine of VM '{name}' is still being made.", "Ask again.");
         if (Recorded.RefusalOf(migration) is null)
             await RefuseAsync(migration, c.Header.RunEpoch, Label.Shorten(c.Why));
-        Ledger.Append(new Answered(c.Header.Id, null));
+        Ledger.Append(new VmRecord.Answered(c.Header.Id, null));
         Done(c, reply);
     }
 
@@ -84,7 +83,7 @@ internal sealed partial class VmActor
     private async ValueTask RefuseAsync(MigrationId migration, Epoch epoch, string why)
     {
         bool ours = Recorded.Incoming?.Migration == migration;
-        Ledger.Append(new Refused(migration, epoch, why));
+        Ledger.Append(new VmRecord.Refused(migration, epoch, why));
         if (!ours)
             return;
         _live.ReadyFor = null;
@@ -114,9 +113,9 @@ internal sealed partial class VmActor
         try
         {
             if (kind == HandOverKind.Complete)
-                Ledger.Append(new Accepted(m.Migration, m.Epoch, kind), new PullCompleted(m.Migration, _live.IncomingStats.Verified));
+                Ledger.Append(new VmRecord.Accepted(m.Migration, m.Epoch, kind), new VmRecord.PullCompleted(m.Migration, _live.IncomingStats.Verified));
             else
-                Ledger.Append(new Accepted(m.Migration, m.Epoch, kind));
+                Ledger.Append(new VmRecord.Accepted(m.Migration, m.Epoch, kind));
         }
         catch (FabricException e)
         {
@@ -141,7 +140,7 @@ internal sealed partial class VmActor
                 await RefuseAsync(m.Migration, incoming.Epoch, $"The source's stream ended before the token came: {error.Message}");
                 break;
             case IncomingStep.Accepted when m.Error is null:
-                Ledger.Append(new PullCompleted(m.Migration, _live.IncomingStats.Verified));
+                Ledger.Append(new VmRecord.PullCompleted(m.Migration, _live.IncomingStats.Verified));
                 _live.PullBroken = false;
                 parts.RemovePullMap(m.Migration);
                 break;
@@ -177,20 +176,20 @@ internal sealed partial class VmActor
         {
             case { Incoming: { Step: IncomingStep.Expected } incoming }:
                 _memory.TryTell(new EndIncoming());
-                Ledger.Append(new Refused(incoming.Migration, incoming.Epoch, $"The incoming machine ended: {m.How}"));
+                Ledger.Append(new VmRecord.Refused(incoming.Migration, incoming.Epoch, $"The incoming machine ended: {m.How}"));
                 parts.RemovePullMap(incoming.Migration);
                 break;
             case { Incoming: { Step: IncomingStep.Accepted } incoming }:
                 _memory.TryTell(new EndIncoming());
-                Ledger.Append(new IncomingLost(incoming.Migration, $"The machine ended before all of its memory was here: {m.How}"));
+                Ledger.Append(new VmRecord.IncomingLost(incoming.Migration, $"The machine ended before all of its memory was here: {m.How}"));
                 parts.RemovePullMap(incoming.Migration);
                 break;
             case { Owner: true, Outgoing: { Phase: SourcePhase.Pushing } outgoing }:
                 _memory.TryTell(new EndOutgoing());
-                Ledger.Append(new PushEnded(outgoing.Migration, new FabricError(ErrorCodes.MachineFailed, $"The machine ended: {m.How}")), new MachineGone(m.How));
+                Ledger.Append(new VmRecord.PushEnded(outgoing.Migration, new FabricError(ErrorCodes.MachineFailed, $"The machine ended: {m.How}")), new VmRecord.MachineGone(m.How));
                 break;
             case { Owner: true }:
-                Ledger.Append(new MachineGone(m.How));
+                Ledger.Append(new VmRecord.MachineGone(m.How));
                 break;
         }
 

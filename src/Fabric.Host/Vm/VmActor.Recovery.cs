@@ -37,7 +37,7 @@ internal sealed partial class VmActor
         if (machine is null)
         {
             if (Recorded.Machine is not null)
-                Ledger.Append(new MachineGone("Its process was gone when the agent started."));
+                Ledger.Append(new VmRecord.MachineGone("Its process was gone when the agent started."));
             _live.Note = "Its process was gone when the agent started.";
             return;
         }
@@ -53,13 +53,13 @@ internal sealed partial class VmActor
         switch (outgoing.Phase)
         {
             case SourcePhase.Pushing:
-                Ledger.Append(new PushEnded(outgoing.Migration, Restarted));
+                Ledger.Append(new VmRecord.PushEnded(outgoing.Migration, Restarted));
                 machine?.Memory.StopDirtyTracking();
                 await RecoverOwnerAsync(machine);
                 break;
             case SourcePhase.HandingOver:
                 // token-sent precedes the token, and is not there: it cannot have left.
-                Ledger.Append(new Withdrawn(outgoing.Migration, Restarted));
+                Ledger.Append(new VmRecord.Withdrawn(outgoing.Migration, Restarted));
                 await RecoverOwnerAsync(machine);
                 break;
             case SourcePhase.TokenSent:
@@ -86,7 +86,7 @@ internal sealed partial class VmActor
 
         if (machine is null)
         {
-            Ledger.Append(new IncomingLost(incoming.Migration, "Its process was gone when the agent started, before all of its memory was here."));
+            Ledger.Append(new VmRecord.IncomingLost(incoming.Migration, "Its process was gone when the agent started, before all of its memory was here."));
             parts.RemovePullMap(incoming.Migration);
             return;
         }
@@ -102,7 +102,7 @@ internal sealed partial class VmActor
             return;
         }
 
-        Ledger.Append(new PullCompleted(incoming.Migration, null));
+        Ledger.Append(new VmRecord.PullCompleted(incoming.Migration, null));
         await RecoverOwnerAsync(machine);
     }
 

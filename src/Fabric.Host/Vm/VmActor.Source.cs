@@ -6,7 +6,6 @@ using Fabric.Host.Link;
 using Fabric.Host.Memory;
 using Fabric.Migration;
 using Fabric.Transfer;
-using Fabric.Wire.Agent;
 using Microsoft.Extensions.Logging;
 
 namespace Fabric.Host.Vm;
@@ -31,7 +30,7 @@ internal sealed partial class VmActor
         if (c.Options.Validate() is { } invalid)
             throw new FabricException(invalid);
         await _disk.AskAsync<DiskMessage, bool>(answer => new CheckOutgoing(Recorded.Spec!, answer), MachineDeadline, Context.Time, Context.Stopping);
-        Ledger.Append(new PushStarted(migration, c.Destination, c.Endpoint, c.Ticket, c.Options), new Answered(c.Header.Id, null));
+        Ledger.Append(new VmRecord.PushStarted(migration, c.Destination, c.Endpoint, c.Ticket, c.Options), new VmRecord.Answered(c.Header.Id, null));
         _live.Converged = null;
         _live.LastError = null;
         _live.OutgoingStats = new MigrationStats { TotalBytes = Recorded.Spec!.MemoryBytes };
@@ -67,18 +66,18 @@ internal sealed partial class VmActor
         if (outgoing is null || outgoing.Migration != migration || outgoing.Ended)
         {
             // Nothing of it is here (any more): the VM's right to run is where it was.
-            Ledger.Append(new Answered(c.Header.Id, null));
+            Ledger.Append(new VmRecord.Answered(c.Header.Id, null));
         }
         else if (outgoing.Phase == SourcePhase.Pushing)
         {
             EndPush(migration, why);
-            Ledger.Append(new Answered(c.Header.Id, null));
+            Ledger.Append(new VmRecord.Answered(c.Header.Id, null));
         }
         else if (outgoing.Phase == SourcePhase.HandingOver && _live.Work is VmWork.HandingOver work)
         {
             // The operation asks this actor before the token leaves; from this cancellation on it will be refused, and withdraws.
             work.Cancel.Cancel();
-            Ledger.Append(new Answered(c.Header.Id, null));
+            Ledger.Append(new VmRecord.Answered(c.Header.Id, null));
         }
         else
         {
@@ -94,7 +93,7 @@ internal sealed partial class VmActor
         _memory.TryTell(new EndOutgoing());
         _live.Machine?.Memory.StopDirtyTracking();
         _live.Converged = null;
-        Ledger.Append(new PushEnded(migration, why));
+        Ledger.Append(new VmRecord.PushEnded(migration, why));
     }
 
     private void OnHandOver(HandOver c, IReply<CommandResult> reply)
@@ -105,7 +104,7 @@ internal sealed partial class VmActor
             throw new FabricException(ErrorCodes.Conflict, $"VM '{name}' is not ready to be handed over ({Recorded.Outgoing?.Phase.ToString() ?? "no push"}).");
         var kind = c.Mode == MigrationMode.PreCopy ? HandOverKind.Complete : HandOverKind.Pull;
         var done = c.Mode == MigrationMode.PreCopy ? MigrationMode.PreCopy : _live.Converged == MigrationMode.PostCopy ? MigrationMode.PostCopy : MigrationMode.Hybrid;
-        Ledger.Append(new HandingOver(migration, c.Header.RunEpoch, done), new Answered(c.Header.Id, null));
+        Ledger.Append(new VmRecord.HandingOver(migration, c.Header.RunEpoch, done), new VmRecord.Answered(c.Header.Id, null));
         var cancel = new CancellationTokenSource();
         _live.Work = new VmWork.HandingOver(migration, c.Header.RunEpoch, cancel);
         var limit = StopLimit;
@@ -129,7 +128,7 @@ internal sealed partial class VmActor
 
         try
         {
-            Ledger.Append(new TokenSent(m.Migration, m.Epoch));
+            Ledger.Append(new VmRecord.TokenSent(m.Migration, m.Epoch));
             m.Reply.Succeed(true);
         }
         catch (FabricException e)
@@ -169,12 +168,12 @@ internal sealed partial class VmActor
         _live.RunState = VmRunState.Paused;
         if (m.Kind == HandOverKind.Pull)
         {
-            Ledger.Append(new HandedOver(m.Migration, m.Epoch));
+            Ledger.Append(new VmRecord.HandedOver(m.Migration, m.Epoch));
             _memory.TryTell(new ServePulling());
             return;
         }
 
-        Ledger.Append(new HandedOver(m.Migration, m.Epoch), new Drained(m.Migration));
+        Ledger.Append(new VmRecord.HandedOver(m.Migration, m.Epoch), new VmRecord.Drained(m.Migration));
         _memory.TryTell(new ReportProgress());
         _memory.TryTell(new EndOutgoing());
     }
@@ -183,7 +182,7 @@ internal sealed partial class VmActor
     private async ValueTask WithdrawAsync(MigrationId migration, FabricError why)
     {
         _memory.TryTell(new EndOutgoing());
-        Ledger.Append(new Withdrawn(migration, why));
+        Ledger.Append(new VmRecord.Withdrawn(migration, why));
         _logger.LogWarning("VM {Vm}: the hand-over of migration {Migration} was withdrawn: {Error}", name, migration, why);
         await ContinueOwnedAsync(0);
     }
@@ -217,7 +216,7 @@ internal sealed partial class VmActor
         var migration = RequireMigration(c);
         if (Recorded.Outgoing is not { } outgoing || outgoing.Migration != migration || outgoing.HandOverEpoch != c.RefusedEpoch)
             throw new FabricException(ErrorCodes.Conflict, $"VM '{name}': migration {migration} at epoch {c.RefusedEpoch} was not handed over from host {parts.Host}.");
-        Ledger.Append(new TakenBack(migration, c.Header.RunEpoch), new Answered(c.Header.Id, null));
+        Ledger.Append(new VmRecord.TakenBack(migration, c.Header.RunEpoch), new VmRecord.Answered(c.Header.Id, null));
         await ContinueOwnedAsync(0);
         Done(c, reply);
     }
@@ -231,10 +230,10 @@ internal sealed partial class VmActor
         if (outgoing.Phase == SourcePhase.TokenSent)
         {
             // The supervisor has the destination's word that it accepted: that is what this command says.
-            Ledger.Append(new HandedOver(migration, outgoing.HandOverEpoch));
+            Ledger.Append(new VmRecord.HandedOver(migration, outgoing.HandOverEpoch));
         }
 
-        Ledger.Append(new Answered(c.Header.Id, null));
+        Ledger.Append(new VmRecord.Answered(c.Header.Id, null));
         _memory.TryTell(new ResumeServing(Route(outgoing with { Endpoint = c.Endpoint, Ticket = c.Ticket }, resume: true), machine.Memory));
         Done(c, reply);
     }
@@ -242,7 +241,7 @@ internal sealed partial class VmActor
     private void OnPullServed(PullServed m)
     {
         if (Recorded.Outgoing is { Phase: SourcePhase.HandedOver } outgoing && outgoing.Migration == m.Migration)
-            Ledger.Append(new Drained(m.Migration));
+            Ledger.Append(new VmRecord.Drained(m.Migration));
     }
 
     private async ValueTask OnReleaseSourceAsync(ReleaseSource c, IReply<CommandResult> reply)
@@ -251,7 +250,7 @@ internal sealed partial class VmActor
         var migration = RequireMigration(c);
         if (Recorded.Outgoing is { Phase: SourcePhase.Released } released && released.Migration == migration)
         {
-            Ledger.Append(new Answered(c.Header.Id, null));
+            Ledger.Append(new VmRecord.Answered(c.Header.Id, null));
             Done(c, reply);
             return;
         }
@@ -260,7 +259,7 @@ internal sealed partial class VmActor
             throw new FabricException(ErrorCodes.RefusedBySafety, $"VM '{name}' was not handed over from host {parts.Host} by migration {migration}; it is not ended.");
         _memory.TryTell(new EndOutgoing());
         await DropMachineAsync();
-        Ledger.Append(new Released(migration), new Answered(c.Header.Id, null));
+        Ledger.Append(new VmRecord.Released(migration), new VmRecord.Answered(c.Header.Id, null));
         Done(c, reply);
     }
 

@@ -9,7 +9,6 @@ using Fabric.Host.Ledger;
 using Fabric.Host.Memory;
 using Fabric.Machines;
 using Fabric.Migration;
-using Fabric.Wire.Agent;
 using Microsoft.Extensions.Logging;
 
 namespace Fabric.Host.Vm;
@@ -113,7 +112,7 @@ internal sealed partial class VmActor(VmName name, HostParts parts) : Actor<VmMe
         try
         {
             if (header.ShardEpoch > Recorded.ShardEpoch)
-                Ledger.Append(new ShardSeen(header.ShardEpoch));
+                Ledger.Append(new VmRecord.ShardSeen(header.ShardEpoch));
             await DispatchAsync(m.Command, m.Reply);
         }
         catch (Exception e) when (e is FabricException or LedgerContradictionException or OperationCanceledException)
@@ -198,11 +197,11 @@ internal sealed partial class VmActor(VmName name, HostParts parts) : Actor<VmMe
         if (machine is null)
         {
             _live.RunState = VmRunState.Exited;
-            Ledger.Append(new Answered(c.Header.Id, error));
+            Ledger.Append(new VmRecord.Answered(c.Header.Id, error));
             return error;
         }
 
-        Ledger.Append(new Owned(c.Header.RunEpoch, c.Spec), new MachineStarted(machine.AdoptionRecord), new Answered(c.Header.Id, null));
+        Ledger.Append(new VmRecord.Owned(c.Header.RunEpoch, c.Spec), new VmRecord.MachineStarted(machine.AdoptionRecord), new VmRecord.Answered(c.Header.Id, null));
         _live.RunState = VmRunState.Running;
         return null;
     }
@@ -213,7 +212,7 @@ internal sealed partial class VmActor(VmName name, HostParts parts) : Actor<VmMe
         if (Recorded.Outgoing is { Ended: false } || Recorded.Incoming is { Ended: false })
             throw new FabricException(ErrorCodes.Conflict, $"VM '{name}' is being migrated.", "Wait for the migration's end or abort it.");
         await DropMachineAsync();
-        Ledger.Append(new Deleted(), new Answered(c.Header.Id, null));
+        Ledger.Append(new VmRecord.Deleted(), new VmRecord.Answered(c.Header.Id, null));
         reply.Succeed(new CommandResult(c.Header.Id, null));
     }
 
@@ -221,7 +220,7 @@ internal sealed partial class VmActor(VmName name, HostParts parts) : Actor<VmMe
     {
         var machine = _live.Machine ?? throw new FabricException(ErrorCodes.NotFound, $"VM '{name}' has no machine on host {parts.Host}.");
         await _balloon.AskAsync<BalloonMessage, bool>(answer => new SetTarget(machine, c.Bytes, answer), MachineDeadline, Context.Time, Context.Stopping);
-        Ledger.Append(new Answered(c.Header.Id, null));
+        Ledger.Append(new VmRecord.Answered(c.Header.Id, null));
         reply.Succeed(new CommandResult(c.Header.Id, null));
     }
 

@@ -3,7 +3,6 @@ using Fabric.Core;
 using Fabric.Machines;
 using Fabric.Migration;
 using Fabric.Transfer;
-using Fabric.Wire.Agent;
 
 namespace Fabric.Host.Vm;
 

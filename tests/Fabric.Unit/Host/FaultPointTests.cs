@@ -1,5 +1,6 @@
 using Fabric.Core;
 using Fabric.Host.Ledger;
+using Xunit;
 
 namespace Fabric.Unit.Host;
 

@@ -3,6 +3,7 @@ using Fabric.Core;
 using Fabric.Host.Ledger;
 using Fabric.Migration;
 using Fabric.Transfer;
+using Xunit;
 
 namespace Fabric.Unit.Host;
 
@@ -23,19 +24,19 @@ public sealed class LedgerTests : IDisposable
 
     public void Dispose() => Directory.Delete(_directory, recursive: true);
 
-    private static PushStarted Push(MigrationId m) => new(m, HostName.Parse("beta"), new DataEndpoint("127.0.0.1", 1), new Ticket("00"), MigrationOptions.Default);
+    private static VmRecord.PushStarted Push(MigrationId m) => new(m, HostName.Parse("beta"), new DataEndpoint("127.0.0.1", 1), new Ticket("00"), MigrationOptions.Default);
 
-    private static IncomingExpected Expect(MigrationId m, long epoch) => new(m, new Epoch(epoch), Spec, HostName.Parse("alpha"), new Ticket("00"), MigrationOptions.Default);
+    private static VmRecord.IncomingExpected Expect(MigrationId m, long epoch) => new(m, new Epoch(epoch), Spec, HostName.Parse("alpha"), new Ticket("00"), MigrationOptions.Default);
 
     [Fact]
     public void What_was_appended_is_there_after_reopening()
     {
         using (var ledger = LedgerFile.Open(File1))
         {
-            ledger.Append(new Owned(new Epoch(1), Spec), new MachineStarted("{}"));
+            ledger.Append(new VmRecord.Owned(new Epoch(1), Spec), new VmRecord.MachineStarted("{}"));
             ledger.Append(Push(M1));
-            ledger.Append(new HandingOver(M1, new Epoch(2), MigrationMode.PreCopy));
-            ledger.Append(new TokenSent(M1, new Epoch(2)));
+            ledger.Append(new VmRecord.HandingOver(M1, new Epoch(2), MigrationMode.PreCopy));
+            ledger.Append(new VmRecord.TokenSent(M1, new Epoch(2)));
         }
 
         using var again = LedgerFile.Open(File1);
@@ -50,7 +51,7 @@ public sealed class LedgerTests : IDisposable
     {
         using (var ledger = LedgerFile.Open(File1))
         {
-            ledger.Append(new Owned(new Epoch(1), Spec));
+            ledger.Append(new VmRecord.Owned(new Epoch(1), Spec));
             ledger.Append(Push(M1));
         }
 
@@ -72,7 +73,7 @@ public sealed class LedgerTests : IDisposable
     {
         using (var ledger = LedgerFile.Open(File1))
         {
-            ledger.Append(new Owned(new Epoch(1), Spec));
+            ledger.Append(new VmRecord.Owned(new Epoch(1), Spec));
             ledger.Append(Push(M1));
         }
 
@@ -91,9 +92,9 @@ public sealed class LedgerTests : IDisposable
         VmLedgerState before;
         using (var ledger = LedgerFile.Open(File1))
         {
-            ledger.Append(new Owned(new Epoch(1), Spec));
+            ledger.Append(new VmRecord.Owned(new Epoch(1), Spec));
             for (int i = 0; i < 3000; i++)
-                ledger.Append(new Answered(new CommandId(new Guid(i, 0, 0, new byte[8])), Why));
+                ledger.Append(new VmRecord.Answered(new CommandId(new Guid(i, 0, 0, new byte[8])), Why));
             before = ledger.State;
         }
 
@@ -109,9 +110,9 @@ public sealed class LedgerTests : IDisposable
     public void A_record_that_does_not_follow_is_not_written()
     {
         using var ledger = LedgerFile.Open(File1);
-        ledger.Append(new Owned(new Epoch(1), Spec));
+        ledger.Append(new VmRecord.Owned(new Epoch(1), Spec));
         long length = new FileInfo(File1).Length;
-        Assert.Throws<LedgerContradictionException>(() => ledger.Append(new ShardSeen(new Epoch(9)), new TokenSent(M1, new Epoch(2))));
+        Assert.Throws<LedgerContradictionException>(() => ledger.Append(new VmRecord.ShardSeen(new Epoch(9)), new VmRecord.TokenSent(M1, new Epoch(2))));
         Assert.Equal(length, new FileInfo(File1).Length);
         Assert.Equal(Epoch.None, ledger.State.ShardEpoch);
     }
@@ -120,12 +121,12 @@ public sealed class LedgerTests : IDisposable
     public void Accepted_and_refused_exclude_each_other()
     {
         var expected = VmLedgerState.Empty.Apply(Expect(M1, 2));
-        var accepted = expected.Apply(new Accepted(M1, new Epoch(2), HandOverKind.Pull));
-        Assert.Throws<LedgerContradictionException>(() => accepted.Apply(new Refused(M1, new Epoch(2), "late")));
+        var accepted = expected.Apply(new VmRecord.Accepted(M1, new Epoch(2), HandOverKind.Pull));
+        Assert.Throws<LedgerContradictionException>(() => accepted.Apply(new VmRecord.Refused(M1, new Epoch(2), "late")));
         Assert.True(accepted.Owner);
 
-        var refused = expected.Apply(new Refused(M1, new Epoch(2), "first"));
-        Assert.Throws<LedgerContradictionException>(() => refused.Apply(new Accepted(M1, new Epoch(2), HandOverKind.Pull)));
+        var refused = expected.Apply(new VmRecord.Refused(M1, new Epoch(2), "first"));
+        Assert.Throws<LedgerContradictionException>(() => refused.Apply(new VmRecord.Accepted(M1, new Epoch(2), HandOverKind.Pull)));
         Assert.Throws<LedgerContradictionException>(() => refused.Apply(Expect(M1, 3)));
         Assert.False(refused.Owner);
     }
@@ -133,10 +134,10 @@ public sealed class LedgerTests : IDisposable
     [Fact]
     public void A_burnt_epoch_is_never_handed_over_again()
     {
-        var state = VmLedgerState.Empty.Apply(new Owned(new Epoch(1), Spec)).Apply(Push(M1))
-            .Apply(new HandingOver(M1, new Epoch(2), MigrationMode.PreCopy)).Apply(new Withdrawn(M1, Why)).Apply(Push(M2));
-        Assert.Throws<LedgerContradictionException>(() => state.Apply(new HandingOver(M2, new Epoch(2), MigrationMode.PreCopy)));
-        Assert.True(state.Apply(new HandingOver(M2, new Epoch(3), MigrationMode.PreCopy)).Owner);
+        var state = VmLedgerState.Empty.Apply(new VmRecord.Owned(new Epoch(1), Spec)).Apply(Push(M1))
+            .Apply(new VmRecord.HandingOver(M1, new Epoch(2), MigrationMode.PreCopy)).Apply(new VmRecord.Withdrawn(M1, Why)).Apply(Push(M2));
+        Assert.Throws<LedgerContradictionException>(() => state.Apply(new VmRecord.HandingOver(M2, new Epoch(2), MigrationMode.PreCopy)));
+        Assert.True(state.Apply(new VmRecord.HandingOver(M2, new Epoch(3), MigrationMode.PreCopy)).Owner);
     }
 
     /// <summary>Every record kind, applied in every phase: exactly the listed ones are legal. A new kind without a row fails here.</summary>
@@ -144,39 +145,39 @@ public sealed class LedgerTests : IDisposable
     public void The_table_of_legal_records_is_exactly_this()
     {
         var phases = new Dictionary<string, VmLedgerState>(StringComparer.Ordinal);
-        var owner = VmLedgerState.Empty.Apply(new Owned(new Epoch(1), Spec));
+        var owner = VmLedgerState.Empty.Apply(new VmRecord.Owned(new Epoch(1), Spec));
         phases["nothing"] = VmLedgerState.Empty;
         phases["owner"] = owner;
         phases["pushing"] = owner.Apply(Push(M1));
-        phases["handing-over"] = phases["pushing"].Apply(new HandingOver(M1, new Epoch(2), MigrationMode.PostCopy));
-        phases["token-sent"] = phases["handing-over"].Apply(new TokenSent(M1, new Epoch(2)));
-        phases["handed-over"] = phases["token-sent"].Apply(new HandedOver(M1, new Epoch(2)));
-        phases["drained"] = phases["handed-over"].Apply(new Drained(M1));
-        phases["released"] = phases["drained"].Apply(new Released(M1));
+        phases["handing-over"] = phases["pushing"].Apply(new VmRecord.HandingOver(M1, new Epoch(2), MigrationMode.PostCopy));
+        phases["token-sent"] = phases["handing-over"].Apply(new VmRecord.TokenSent(M1, new Epoch(2)));
+        phases["handed-over"] = phases["token-sent"].Apply(new VmRecord.HandedOver(M1, new Epoch(2)));
+        phases["drained"] = phases["handed-over"].Apply(new VmRecord.Drained(M1));
+        phases["released"] = phases["drained"].Apply(new VmRecord.Released(M1));
         phases["expected"] = VmLedgerState.Empty.Apply(Expect(M1, 2));
-        phases["accepted"] = phases["expected"].Apply(new Accepted(M1, new Epoch(2), HandOverKind.Pull));
-        phases["complete"] = phases["accepted"].Apply(new PullCompleted(M1, null));
-        phases["refused"] = phases["expected"].Apply(new Refused(M1, new Epoch(2), "x"));
-        phases["lost"] = phases["accepted"].Apply(new IncomingLost(M1, "x"));
+        phases["accepted"] = phases["expected"].Apply(new VmRecord.Accepted(M1, new Epoch(2), HandOverKind.Pull));
+        phases["complete"] = phases["accepted"].Apply(new VmRecord.PullCompleted(M1, null));
+        phases["refused"] = phases["expected"].Apply(new VmRecord.Refused(M1, new Epoch(2), "x"));
+        phases["lost"] = phases["accepted"].Apply(new VmRecord.IncomingLost(M1, "x"));
 
         var records = new Dictionary<VmRecord, string>
         {
-            [new Owned(new Epoch(5), Spec)] = "nothing released refused lost",
+            [new VmRecord.Owned(new Epoch(5), Spec)] = "nothing released refused lost",
             [Push(M2)] = "owner complete",
-            [new PushEnded(M1, Why)] = "pushing",
-            [new HandingOver(M1, new Epoch(5), MigrationMode.PreCopy)] = "pushing",
-            [new TokenSent(M1, new Epoch(2))] = "handing-over",
-            [new Withdrawn(M1, Why)] = "handing-over token-sent",
-            [new HandedOver(M1, new Epoch(2))] = "token-sent",
-            [new TakenBack(M1, new Epoch(5))] = "token-sent",
-            [new Drained(M1)] = "handed-over",
-            [new Released(M1)] = "token-sent handed-over drained",
+            [new VmRecord.PushEnded(M1, Why)] = "pushing",
+            [new VmRecord.HandingOver(M1, new Epoch(5), MigrationMode.PreCopy)] = "pushing",
+            [new VmRecord.TokenSent(M1, new Epoch(2))] = "handing-over",
+            [new VmRecord.Withdrawn(M1, Why)] = "handing-over token-sent",
+            [new VmRecord.HandedOver(M1, new Epoch(2))] = "token-sent",
+            [new VmRecord.TakenBack(M1, new Epoch(5))] = "token-sent",
+            [new VmRecord.Drained(M1)] = "handed-over",
+            [new VmRecord.Released(M1)] = "token-sent handed-over drained",
             [Expect(M2, 5)] = "nothing released refused lost",
-            [new Accepted(M1, new Epoch(2), HandOverKind.Pull)] = "expected",
-            [new PullCompleted(M1, true)] = "accepted",
-            [new IncomingLost(M1, "x")] = "accepted",
-            [new Refused(M1, new Epoch(2), "x")] = "nothing owner pushing handing-over token-sent handed-over drained released expected refused",
-            [new Deleted()] = "nothing owner released complete refused lost",
+            [new VmRecord.Accepted(M1, new Epoch(2), HandOverKind.Pull)] = "expected",
+            [new VmRecord.PullCompleted(M1, true)] = "accepted",
+            [new VmRecord.IncomingLost(M1, "x")] = "accepted",
+            [new VmRecord.Refused(M1, new Epoch(2), "x")] = "nothing owner pushing handing-over token-sent handed-over drained released expected refused",
+            [new VmRecord.Deleted()] = "nothing owner released complete refused lost",
         };
         var difference = new StringBuilder();
         foreach (var (record, legal) in records)
@@ -187,7 +188,7 @@ public sealed class LedgerTests : IDisposable
         }
 
         Assert.Equal("", difference.ToString());
-        var always = new[] { typeof(ShardSeen), typeof(Answered), typeof(MachineStarted), typeof(MachineGone), typeof(Summary) };
+        var always = new[] { typeof(VmRecord.ShardSeen), typeof(VmRecord.Answered), typeof(VmRecord.MachineStarted), typeof(VmRecord.MachineGone), typeof(VmRecord.Summary) };
         var kinds = typeof(VmRecord).Assembly.GetTypes().Where(t => t.IsSubclassOf(typeof(VmRecord)));
         Assert.Empty(kinds.Except(records.Keys.Select(r => r.GetType())).Except(always));
     }
