@@ -30,8 +30,7 @@ public sealed class DeathWatch : IDisposable
     }
 
     /// <summary>
-    /// Completes once the process has ended; cancelled when this watch is disposed first. The handle must stay open until then; disposing
-    /// it earlier is allowed and leaves the task forever incomplete.
+    /// Completes once the process has ended; cancelled when <see cref="Release"/> or this watch's disposal comes first.
     /// </summary>
     public Task WhenExited(ProcessHandle process)
     {
@@ -48,6 +47,21 @@ public sealed class DeathWatch : IDisposable
 
         _signal.Set();
         return entry.Completion.Task;
+    }
+
+    /// <summary>Disposes the handle and stops watching it. Idempotent; also after this watch was disposed.</summary>
+    public void Release(ProcessHandle process)
+    {
+        ArgumentNullException.ThrowIfNull(process);
+        process.Dispose();
+        lock (_gate)
+        {
+            if (_stopping)
+                return;
+
+            // The poll under way still holds the descriptor open; wake it so that it is closed now. Under the lock: the signal lives until _stopping.
+            _signal.Set();
+        }
     }
 
     public void Dispose()
@@ -98,8 +112,10 @@ public sealed class DeathWatch : IDisposable
             set[0] = new LinuxCalls.PollDescriptor { Descriptor = (int)_signal.DangerousGetHandle(), Events = LinuxCalls.PollIn };
             for (int i = watched.Count - 1; i >= 0; i--)
             {
-                if (!watched[i].TryHold())
-                    watched.RemoveAt(i);
+                if (watched[i].TryHold())
+                    continue;
+                watched[i].Completion.TrySetCanceled();
+                watched.RemoveAt(i);
             }
 
             held.AddRange(watched);

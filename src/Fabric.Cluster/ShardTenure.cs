@@ -1,0 +1,76 @@
+using Fabric.Core;
+using Fabric.Journal;
+
+namespace Fabric.Cluster;
+
+/// <summary>
+/// One stretch of holding one shard: from an acquisition to its loss. A later acquisition, also by the same node, is another tenure with a higher epoch.
+/// Whoever works under it stops when <see cref="Ended"/> fires, and asks <see cref="Held"/> before every effect: a process that was frozen past
+/// its lease wakes with timers that have not fired yet. Safety depends on neither: the journal and the agents refuse the old epoch.
+/// <para>Renewals come from the lease keeper's loop; all other members may be used by any thread.</para>
+/// </summary>
+public sealed class ShardTenure : IDisposable
+{
+    private readonly TimeProvider _time;
+    private readonly CancellationTokenSource _ended = new();
+    private readonly ITimer _expiry;
+    private ShardLease _lease;
+    private long _heldUntil; // monotonic ticks
+
+    internal ShardTenure(ShardLease lease, long askedAt, TimeProvider time)
+    {
+        _time = time;
+        _lease = lease;
+        _heldUntil = askedAt + Ticks(lease.HeldFor);
+        Ended = _ended.Token;
+        _expiry = time.CreateTimer(static self => ((ShardTenure)self!).Expire(), this, lease.HeldFor, Timeout.InfiniteTimeSpan);
+    }
+
+    public ShardId Shard => _lease.Shard;
+
+    /// <summary>Goes into every command to an agent and every append.</summary>
+    public Epoch Epoch => _lease.Epoch;
+
+    public ShardLease Lease => Volatile.Read(ref _lease);
+
+    /// <summary>Fires once, when the shard is lost, expired or given back.</summary>
+    public CancellationToken Ended { get; }
+
+    /// <summary>Whether the lease still stands by this node's monotonic clock, counted from before the store was asked.</summary>
+    public bool Held => !Ended.IsCancellationRequested && _time.GetTimestamp() < Volatile.Read(ref _heldUntil);
+
+    /// <summary>The shard is not ours: work under it ends now.</summary>
+    public void End()
+    {
+        try
+        {
+            _ended.Cancel();
+        }
+        catch (ObjectDisposedException)
+        {
+            // Ended and let go of already.
+        }
+    }
+
+    public void Dispose()
+    {
+        End();
+        _expiry.Dispose();
+        _ended.Dispose();
+    }
+
+    internal void Renewed(ShardLease lease, long askedAt)
+    {
+        Volatile.Write(ref _lease, lease);
+        Volatile.Write(ref _heldUntil, askedAt + Ticks(lease.HeldFor));
+        _expiry.Change(lease.HeldFor, Timeout.InfiniteTimeSpan);
+    }
+
+    private void Expire()
+    {
+        if (_time.GetTimestamp() >= Volatile.Read(ref _heldUntil))
+            End();
+    }
+
+    private long Ticks(TimeSpan span) => (long)(span.TotalSeconds * _time.TimestampFrequency);
+}

@@ -1,0 +1,70 @@
+using Fabric.Core;
+using Fabric.Migration;
+
+namespace Fabric.Host;
+
+/// <summary>
+/// What is true on this host, with a version that rises at each change. Written by the VMs' actors, read by anyone; one short lock.
+/// A reader that waits is woken by the next change.
+/// </summary>
+internal sealed class FactsBoard(TimeProvider time)
+{
+    private readonly Lock _lock = new();
+    private readonly SortedDictionary<string, VmFact> _facts = new(StringComparer.Ordinal);
+    private long _version = 1;
+    private TaskCompletionSource _changed = NewSignal();
+
+    internal void Publish(VmName vm, VmFact? fact)
+    {
+        TaskCompletionSource woken;
+        lock (_lock)
+        {
+            _facts.TryGetValue(vm.Value, out var known);
+            if (known == fact)
+                return;
+            if (fact is null)
+                _facts.Remove(vm.Value);
+            else
+                _facts[vm.Value] = fact;
+            _version++;
+            woken = _changed;
+            _changed = NewSignal();
+        }
+
+        woken.SetResult();
+    }
+
+    /// <summary>Bytes of RAM that the guests and incoming machines here may touch.</summary>
+    internal long MemoryTaken()
+    {
+        lock (_lock)
+            return _facts.Values.Where(f => f.State != VmRunState.Exited).Sum(f => f.Spec.MemoryBytes);
+    }
+
+    internal async Task<(long Version, IReadOnlyList<VmFact> Facts)> WaitAsync(long after, TimeSpan wait, CancellationToken cancellation)
+    {
+        long deadline = time.GetTimestamp() + (long)(wait.TotalSeconds * time.TimestampFrequency);
+        while (true)
+        {
+            Task changed;
+            lock (_lock)
+            {
+                var left = TimeSpan.FromSeconds((deadline - time.GetTimestamp()) / (double)time.TimestampFrequency);
+                if (_version > after || left <= TimeSpan.Zero)
+                    return (_version, [.. _facts.Values]);
+                changed = _changed.Task.WaitAsync(left, time, cancellation);
+            }
+
+            try
+            {
+                await changed;
+            }
+            catch (TimeoutException)
+            {
+                // The next turn of the loop answers with what there is.
+            }
+        }
+    }
+
+    private static TaskCompletionSource NewSignal() => new(TaskCreationOptions.RunContinuationsAsynchronously);
+}

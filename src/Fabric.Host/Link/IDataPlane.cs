@@ -1,0 +1,27 @@
+using Fabric.Core;
+using Fabric.Machines;
+using Fabric.Migration;
+using Fabric.Transfer;
+
+namespace Fabric.Host.Link;
+
+/// <summary>What the source knows when it connects. <paramref name="Resume"/>: the VM already runs there and misses pages.</summary>
+public sealed record OutgoingRoute(HostName Peer, DataEndpoint Endpoint, Ticket Ticket, TransferTerms Terms, long? BandwidthBytesPerSecond, bool Resume);
+
+/// <summary>Whom the destination lets in. <paramref name="PullMap"/>: the file that remembers, across a restart of the agent, which pages are still to come.</summary>
+public sealed record IncomingRoute(MigrationId Migration, Ticket Ticket, VerifyLevel Verify, long PageCount, string PullMap);
+
+/// <summary>The network as the host's actors see it: sockets in production, memory in simulation.</summary>
+public interface IDataPlane : IAsyncDisposable
+{
+    /// <summary>Where sources connect.</summary>
+    DataEndpoint Endpoint { get; }
+
+    Task<IOutgoingTransfer> ConnectAsync(OutgoingRoute route, IGuestMemory memory, CancellationToken cancellation);
+
+    /// <summary>
+    /// From now on a source with this ticket is let in; each complete set of its connections becomes one transfer, given to
+    /// <paramref name="connected"/> (from any thread). Disposing the result closes the door; it does not end transfers.
+    /// </summary>
+    IDisposable Expect(IncomingRoute route, IGuestMemory memory, Action<IIncomingTransfer> connected);
+}

@@ -1,0 +1,230 @@
+using Fabric.Core;
+using Fabric.Host.Link;
+using Fabric.Host.Vm;
+using Fabric.Machines;
+using Fabric.Migration;
+using Fabric.Transfer;
+using Microsoft.Extensions.Logging;
+
+namespace Fabric.Host.Memory;
+
+/// <summary>The source half: rounds, the quiet stream of the hand-over, serving the pull.</summary>
+internal sealed partial class MemoryActor
+{
+    private void OnBeginPush(BeginPush m)
+    {
+        LeaveOutgoing(new OutgoingState.Connecting(m.Route, m.Options, m.Memory));
+        StartProgress();
+        Connect(m.Route, m.Memory);
+    }
+
+    private void Connect(OutgoingRoute route, IGuestMemory memory)
+    {
+        var migration = route.Terms.Migration;
+        Context.PipeToSelf<MemoryMessage>(
+            async stopping =>
+            {
+                using var deadline = new CancellationTokenSource(ConnectDeadline, Context.Time);
+                using var either = CancellationTokenSource.CreateLinkedTokenSource(deadline.Token, stopping);
+                return new Connected(migration, await plane.ConnectAsync(route, memory, either.Token));
+            },
+            static connected => connected,
+            error => new ConnectFailed(migration, error));
+    }
+
+    private void OnConnected(Connected m)
+    {
+        switch (_outgoing)
+        {
+            case OutgoingState.Connecting s when s.Route.Terms.Migration == m.Migration && s.Options.Mode == MigrationMode.PostCopy:
+                _outgoing = new OutgoingState.Still(s.Route, m.Transfer, s.Memory);
+                vm.TryTell(new PushConverged(m.Migration, MigrationMode.PostCopy));
+                break;
+            case OutgoingState.Connecting s when s.Route.Terms.Migration == m.Migration:
+                StartRound(new OutgoingState.Pushing(s.Route, s.Options, m.Transfer, s.Memory, new PushHistory(Context.Time.GetTimestamp(), []), RoundRuns: false, Converged: null, Quiet: null));
+                break;
+            case OutgoingState.Reconnecting s when s.Route.Terms.Migration == m.Migration:
+                Serve(s.Route, m.Transfer, s.Memory);
+                break;
+            default:
+                ReleaseBeside(m.Transfer);
+                break;
+        }
+    }
+
+    private void OnConnectFailed(ConnectFailed m)
+    {
+        switch (_outgoing)
+        {
+            case OutgoingState.Connecting s when s.Route.Terms.Migration == m.Migration:
+                _outgoing = new OutgoingState.None();
+                vm.TryTell(new PushBroke(m.Migration, m.Error));
+                break;
+            case OutgoingState.Reconnecting s when s.Route.Terms.Migration == m.Migration:
+                Retry(s.Route, s.Memory, s.Attempt + 1, m.Error);
+                break;
+        }
+    }
+
+    private void StartRound(OutgoingState.Pushing pushing)
+    {
+        _outgoing = pushing with { RoundRuns = true };
+        var transfer = pushing.Transfer;
+        Context.PipeToSelf<MemoryMessage>(
+            async stopping => new RoundEnded(transfer, await transfer.PushRoundAsync(stopping)),
+            static ended => ended,
+            error => new OutgoingBroke(transfer, error));
+    }
+
+    private void OnNextRound(NextRound m)
+    {
+        if (_outgoing is OutgoingState.Pushing { RoundRuns: false } s && ReferenceEquals(s.Transfer, m.Transfer))
+            StartRound(s);
+    }
+
+    private void OnRoundEnded(RoundEnded m)
+    {
+        if (_outgoing is not OutgoingState.Pushing s || !ReferenceEquals(s.Transfer, m.Transfer))
+            return;
+        metrics.Round(m.Report.PagesSent);
+        s = s with { RoundRuns = false, History = s.History.Add(m.Report) };
+        _outgoing = s;
+        if (s.Quiet is not null)
+        {
+            GoStill(s);
+            return;
+        }
+
+        if (s.Converged is null && Decide(s) is { } mode)
+        {
+            s = s with { Converged = mode };
+            _outgoing = s;
+            OnReportProgress();
+            vm.TryTell(new PushConverged(s.Route.Terms.Migration, mode));
+        }
+
+        switch (s.Converged)
+        {
+            case null:
+                StartRound(s);
+                break;
+            case MigrationMode.PreCopy:
+                // Rounds go on until the hand-over is ordered, so that little is left to copy; a short pause keeps an idle guest's rounds from spinning.
+                Context.TellAfter(IdlePause, new NextRound(s.Transfer));
+                break;
+            default:
+                // The rest will be pulled: copying more now would be sent twice.
+                break;
+        }
+    }
+
+    private MigrationMode? Decide(OutgoingState.Pushing s)
+    {
+        var decision = Convergence.Decide(ConvergenceInputs.From(s.Options, s.History, Context.Time.GetElapsedTime(s.History.Started)));
+        if (decision.SwitchTo is not { } mode)
+            return null;
+        logger.LogInformation("Push of migration {Migration} has converged after {Rounds} rounds: {Reason}.", s.Route.Terms.Migration, s.History.Rounds.Count, decision.Reason);
+        return mode == MigrationMode.PostCopy ? MigrationMode.Hybrid : mode;
+    }
+
+    private void OnStopRounds(StopRounds m)
+    {
+        switch (_outgoing)
+        {
+            case OutgoingState.Still:
+                m.Reply.Succeed(true);
+                break;
+            case OutgoingState.Pushing { RoundRuns: false } s:
+                GoStill(s with { Quiet = m.Reply });
+                break;
+            case OutgoingState.Pushing s:
+                _outgoing = s with { Quiet = m.Reply };
+                break;
+            default:
+                m.Reply.Fail(new FabricError(ErrorCodes.Conflict, "There is no outgoing stream to finish."));
+                break;
+        }
+    }
+
+    private void GoStill(OutgoingState.Pushing s)
+    {
+        _outgoing = new OutgoingState.Still(s.Route, s.Transfer, s.Memory);
+        s.Quiet?.Succeed(true);
+    }
+
+    private void OnServePulling()
+    {
+        if (_outgoing is OutgoingState.Still s)
+            Serve(s.Route, s.Transfer, s.Memory);
+    }
+
+    private void OnResumeServing(ResumeServing m)
+    {
+        if (_outgoing is OutgoingState.Serving serving && serving.Route == m.Route)
+            return;
+        LeaveOutgoing(new OutgoingState.Reconnecting(m.Route, m.Memory, 0));
+        StartProgress();
+        Connect(m.Route, m.Memory);
+    }
+
+    private void Serve(OutgoingRoute route, IOutgoingTransfer transfer, IGuestMemory memory)
+    {
+        _outgoing = new OutgoingState.Serving(route with { Resume = true }, transfer, memory);
+        Context.PipeToSelf<MemoryMessage>(
+            async stopping =>
+            {
+                await transfer.ServePullAsync(stopping);
+                return new Served(transfer);
+            },
+            static served => served,
+            error => new OutgoingBroke(transfer, error));
+    }
+
+    private void OnServed(Served m)
+    {
+        if (_outgoing is not OutgoingState.Serving s || !ReferenceEquals(s.Transfer, m.Transfer))
+            return;
+        OnReportProgress();
+        LeaveOutgoing(new OutgoingState.None());
+        vm.TryTell(new PullServed(s.Route.Terms.Migration));
+    }
+
+    private void OnOutgoingBroke(OutgoingBroke m)
+    {
+        if (!ReferenceEquals(TransferOf(_outgoing), m.Transfer))
+            return;
+        metrics.Broke();
+        var broken = _outgoing;
+        LeaveOutgoing(new OutgoingState.None());
+        switch (broken)
+        {
+            case OutgoingState.Pushing s:
+                s.Quiet?.Fail(m.Error);
+                vm.TryTell(new PushBroke(s.Route.Terms.Migration, m.Error));
+                break;
+            case OutgoingState.Serving s:
+                Retry(s.Route, s.Memory, 0, m.Error);
+                break;
+        }
+    }
+
+    /// <summary>The VM waits for these pages, so there is no last attempt; the pause between two is bounded and random.</summary>
+    private void Retry(OutgoingRoute route, IGuestMemory memory, int attempt, FabricError error)
+    {
+        _outgoing = new OutgoingState.Reconnecting(route, memory, attempt);
+        logger.LogWarning("Serving migration {Migration} broke ({Error}); attempt {Attempt} to reconnect follows.", route.Terms.Migration, error, attempt + 1);
+        Context.TellAfter(Backoff(attempt), new ConnectAgain(route.Terms.Migration));
+    }
+
+    private void OnConnectAgain(ConnectAgain m)
+    {
+        if (_outgoing is OutgoingState.Reconnecting s && s.Route.Terms.Migration == m.Migration)
+            Connect(s.Route, s.Memory);
+    }
+
+    private void LeaveOutgoing(OutgoingState next)
+    {
+        ReleaseBeside(TransferOf(_outgoing));
+        _outgoing = next;
+    }
+}

@@ -1,0 +1,46 @@
+using Fabric.Actors;
+using Fabric.Host.Link;
+using Fabric.Machines;
+using Fabric.Migration;
+using Fabric.Transfer;
+
+namespace Fabric.Host.Memory;
+
+/// <summary>Source half. A state holds only what is true in it.</summary>
+internal abstract record OutgoingState
+{
+    internal sealed record None : OutgoingState;
+
+    internal sealed record Connecting(OutgoingRoute Route, MigrationOptions Options, IGuestMemory Memory) : OutgoingState;
+
+    /// <summary>Rounds follow each other. <paramref name="Quiet"/> is set once somebody waits for the present one to be the last.</summary>
+    internal sealed record Pushing(
+        OutgoingRoute Route, MigrationOptions Options, IOutgoingTransfer Transfer, IGuestMemory Memory, PushHistory History,
+        bool RoundRuns, MigrationMode? Converged, IReply<bool>? Quiet) : OutgoingState;
+
+    /// <summary>The stream is up and no round runs: the hand-over has it.</summary>
+    internal sealed record Still(OutgoingRoute Route, IOutgoingTransfer Transfer, IGuestMemory Memory) : OutgoingState;
+
+    /// <summary>The VM runs at the destination, which asks for pages.</summary>
+    internal sealed record Serving(OutgoingRoute Route, IOutgoingTransfer Transfer, IGuestMemory Memory) : OutgoingState;
+
+    /// <summary>As Serving, but the link is down; <paramref name="Attempt"/> counts tries since it went down.</summary>
+    internal sealed record Reconnecting(OutgoingRoute Route, IGuestMemory Memory, int Attempt) : OutgoingState;
+}
+
+/// <summary>What the rounds so far have shown; the input of the convergence decision.</summary>
+internal sealed record PushHistory(long Started, IReadOnlyList<RoundReport> Rounds)
+{
+    internal PushHistory Add(RoundReport report) => this with { Rounds = [.. Rounds, report] };
+}
+
+/// <summary>Destination half.</summary>
+internal abstract record IncomingState
+{
+    internal sealed record None : IncomingState;
+
+    /// <summary>The door is open; <paramref name="Broken"/> once a stream was there and is not any more.</summary>
+    internal sealed record Expecting(IncomingRoute Route, IMachine Machine, IDisposable Door, bool Broken) : IncomingState;
+
+    internal sealed record Receiving(IncomingRoute Route, IMachine Machine, IDisposable Door, IIncomingTransfer Transfer) : IncomingState;
+}

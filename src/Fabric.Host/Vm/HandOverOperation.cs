@@ -1,0 +1,78 @@
+// The source's side of the switch-over (docs/PROTOCOL.md §2), run beside the VM's actor from "stop vCPUs" to "Running".
+// Every step that must be durable goes through the actor, which owns the ledger; every page goes through the memory actor.
+using Fabric.Actors;
+using Fabric.Core;
+using Fabric.Host.Memory;
+using Fabric.Machines;
+using Fabric.Transfer;
+
+namespace Fabric.Host.Vm;
+
+internal sealed class HandOverOperation(IMachine machine, IActorRef<VmMessage> vm, IActorRef<MemoryMessage> memory, TimeProvider time)
+{
+    private static readonly TimeSpan RoundDeadline = TimeSpan.FromSeconds(60);
+    private static readonly TimeSpan RecordDeadline = TimeSpan.FromSeconds(10);
+    private static readonly TimeSpan TokenDeadline = TimeSpan.FromSeconds(30);
+
+    /// <param name="stopLimit">Longest time that the guest may stand before the token has left; then the hand-over is called off.</param>
+    internal async Task<HandOverOutcome> RunAsync(MigrationId migration, Epoch epoch, HandOverKind kind, TimeSpan stopLimit, CancellationToken cancellation)
+    {
+        long stopped;
+        try
+        {
+            await memory.AskAsync<MemoryMessage, bool>(reply => new StopRounds(kind, reply), RoundDeadline, time, cancellation);
+            using var deadline = new CancellationTokenSource(stopLimit, time);
+            using var either = CancellationTokenSource.CreateLinkedTokenSource(cancellation, deadline.Token);
+            stopped = time.GetTimestamp();
+            await StopAndCopyAsync(migration, epoch, kind, stopLimit, either.Token);
+        }
+        catch (Exception e) when (e is FabricException or OperationCanceledException or IOException)
+        {
+            return new HandOverOutcome.NotSent(MemoryActor.Describe(e));
+        }
+
+        try
+        {
+            await memory.AskAsync<MemoryMessage, bool>(reply => new PassToken(epoch, reply), TokenDeadline, time, CancellationToken.None);
+            return new HandOverOutcome.Passed(time.GetElapsedTime(stopped));
+        }
+        catch (Exception e) when (e is FabricException or OperationCanceledException or IOException)
+        {
+            return new HandOverOutcome.Unknown(MemoryActor.Describe(e));
+        }
+    }
+
+    /// <summary>Returns when the destination would accept the token and <c>token-sent</c> is durable here.</summary>
+    private async Task StopAndCopyAsync(MigrationId migration, Epoch epoch, HandOverKind kind, TimeSpan stopLimit, CancellationToken cancellation)
+    {
+        await machine.StopAsync(cancellation);
+        var state = machine.SaveDeviceStateAsync(releaseDisks: true, cancellation).AsTask();
+        var finished = memory.AskAsync<MemoryMessage, bool>(reply => new FinishStopped(kind, state, reply, cancellation), stopLimit, time, cancellation);
+        try
+        {
+            // Written while the destination takes the last pages and loads: the sync costs the guest nothing.
+            await state;
+            await vm.AskAsync<VmMessage, bool>(reply => new RecordTokenSent(migration, epoch, reply), RecordDeadline, time, cancellation);
+        }
+        catch
+        {
+            await ObserveAsync(finished);
+            throw;
+        }
+
+        await finished;
+    }
+
+    /// <summary>The stream must be out of the way before the VM is continued; its own failure adds nothing to the first one.</summary>
+    private static async Task ObserveAsync(Task finished)
+    {
+        try
+        {
+            await finished;
+        }
+        catch (Exception e) when (e is FabricException or OperationCanceledException or IOException)
+        {
+            // The first failure is the one that is reported.
+        }
+    }
+}

@@ -1,0 +1,121 @@
+using Fabric.Core;
+using Fabric.Host.Ledger;
+using Fabric.Host.Memory;
+using Fabric.Machines;
+using Fabric.Migration;
+using Fabric.Transfer;
+using Microsoft.Extensions.Logging;
+
+namespace Fabric.Host.Vm;
+
+/// <summary>
+/// What a restarted agent does with what it finds: one row per ledger state, as in docs/PROTOCOL.md ("Every crash point").
+/// </summary>
+internal sealed partial class VmActor
+{
+    private static readonly FabricError Restarted = new(ErrorCodes.Lost, "The agent was restarted.");
+
+    private async ValueTask RecoverAsync()
+    {
+        var machine = Recorded is { Machine: { } adoption, Spec: { } spec } ? await parts.Factory(spec.Machine).AdoptAsync(adoption, Context.Stopping) : null;
+        if (machine is not null)
+        {
+            Hold(machine);
+            _live.RunState = VmRunState.Paused;
+        }
+
+        if (Recorded.Outgoing is { Ended: false } outgoing)
+            await RecoverOutgoingAsync(outgoing, machine);
+        else if (Recorded.Incoming is { Ended: false } incoming)
+            await RecoverIncomingAsync(incoming, machine);
+        else if (Recorded.Owner)
+            await RecoverOwnerAsync(machine);
+    }
+
+    private async ValueTask RecoverOwnerAsync(IMachine? machine)
+    {
+        if (machine is null)
+        {
+            if (Recorded.Machine is not null)
+                Ledger.Append(new VmRecord.MachineGone("Its process was gone when the agent started."));
+            _live.Note = "Its process was gone when the agent started.";
+            return;
+        }
+
+        if (await StatusAsync(machine) == MachineStatus.Running)
+            _live.RunState = VmRunState.Running;
+        else
+            await ContinueOwnedAsync(0);
+    }
+
+    private async ValueTask RecoverOutgoingAsync(OutgoingEntry outgoing, IMachine? machine)
+    {
+        switch (outgoing.Phase)
+        {
+            case SourcePhase.Pushing:
+                Ledger.Append(new VmRecord.PushEnded(outgoing.Migration, Restarted));
+                machine?.Memory.StopDirtyTracking();
+                await RecoverOwnerAsync(machine);
+                break;
+            case SourcePhase.HandingOver:
+                // token-sent precedes the token, and is not there: it cannot have left.
+                Ledger.Append(new VmRecord.Withdrawn(outgoing.Migration, Restarted));
+                await RecoverOwnerAsync(machine);
+                break;
+            case SourcePhase.TokenSent:
+                _live.LastError = new FabricError(ErrorCodes.Lost, "The agent was restarted after the token may have left.");
+                break;
+            case SourcePhase.HandedOver when machine is not null:
+                _memory.TryTell(new ResumeServing(Route(outgoing, resume: true), machine.Memory));
+                break;
+            case SourcePhase.HandedOver:
+                _live.LastError = new FabricError(ErrorCodes.Lost, "The machine that holds the missing pages is gone.");
+                _logger.LogCritical("VM {Vm}: the pages that migration {Migration} still needs are gone with the source's machine.", name, outgoing.Migration);
+                break;
+        }
+    }
+
+    private async ValueTask RecoverIncomingAsync(IncomingEntry incoming, IMachine? machine)
+    {
+        if (incoming.Step == IncomingStep.Expected)
+        {
+            // The connection that could carry the token died with the old process: it will never be accepted.
+            await RefuseAsync(incoming.Migration, incoming.Epoch, "The agent was restarted before the token came.");
+            return;
+        }
+
+        if (machine is null)
+        {
+            Ledger.Append(new VmRecord.IncomingLost(incoming.Migration, "Its process was gone when the agent started, before all of its memory was here."));
+            parts.RemovePullMap(incoming.Migration);
+            return;
+        }
+
+        if (incoming.Kind == HandOverKind.Pull)
+        {
+            _live.PullBroken = true;
+            await OpenDoorAsync(machine);
+            // The machine may be waiting for a page in the middle of anything, so it is not asked: the ledger says that it may run,
+            // and continuing it is tried beside until it answers.
+            _live.RunState = VmRunState.Running;
+            Context.TellAfter(TimeSpan.FromMilliseconds(1), new ContinueAgain(0));
+            return;
+        }
+
+        Ledger.Append(new VmRecord.PullCompleted(incoming.Migration, null));
+        await RecoverOwnerAsync(machine);
+    }
+
+    private async ValueTask<MachineStatus> StatusAsync(IMachine machine)
+    {
+        try
+        {
+            return await machine.QueryStatusAsync(Context.Stopping);
+        }
+        catch (FabricException e)
+        {
+            _logger.LogWarning("The machine of VM {Vm} does not say what it does: {Error}", name, e.Error);
+            return MachineStatus.Paused;
+        }
+    }
+}

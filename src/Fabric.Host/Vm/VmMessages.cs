@@ -1,0 +1,63 @@
+using Fabric.Actors;
+using Fabric.Core;
+using Fabric.Machines;
+using Fabric.Migration;
+using Fabric.Transfer;
+
+namespace Fabric.Host.Vm;
+
+/// <summary>Everything that a VM's actor hears. The set is closed.</summary>
+public abstract record VmMessage;
+
+/// <summary>A supervisor asks.</summary>
+internal sealed record Execute(AgentCommand Command, IReply<CommandResult> Reply) : VmMessage;
+
+/// <summary>A machine asked for by CreateVm or PrepareIncoming was made, or not.</summary>
+internal sealed record MachineMade(AgentCommand Command, IMachine? Machine, FabricError? Error) : VmMessage;
+
+internal sealed record MachineExited(IMachine Machine, string How) : VmMessage;
+
+/// <summary>The push has done what it can; it goes on until it is told to stop.</summary>
+internal sealed record PushConverged(MigrationId Migration, MigrationMode Mode) : VmMessage;
+
+/// <summary>The outgoing stream broke while the VM runs here.</summary>
+internal sealed record PushBroke(MigrationId Migration, FabricError Error) : VmMessage;
+
+/// <summary>Counters of the running transfer.</summary>
+internal sealed record Progress(MigrationId Migration, MigrationStats Stats) : VmMessage;
+
+/// <summary>The hand-over asks to make <c>token-sent</c> durable. Fails if the hand-over was called off meanwhile.</summary>
+internal sealed record RecordTokenSent(MigrationId Migration, Epoch Epoch, IReply<bool> Reply) : VmMessage;
+
+internal sealed record HandOverEnded(MigrationId Migration, Epoch Epoch, HandOverKind Kind, HandOverOutcome Outcome) : VmMessage;
+
+/// <summary>The destination has pulled everything.</summary>
+internal sealed record PullServed(MigrationId Migration) : VmMessage;
+
+/// <summary>The incoming stream's device state is loaded: the token would be accepted.</summary>
+internal sealed record IncomingReady(MigrationId Migration, HandOverKind Kind) : VmMessage;
+
+/// <summary>The run token has arrived. The reply fails only after the refusal is durable.</summary>
+internal sealed record TokenArrived(MigrationId Migration, Epoch Epoch, IReply<bool> Reply) : VmMessage;
+
+/// <summary>The incoming stream ended: all pages are here (no error), or it broke.</summary>
+internal sealed record IncomingEnded(MigrationId Migration, FabricError? Error) : VmMessage;
+
+/// <summary>The link to the source is up again while pages are missing.</summary>
+internal sealed record PullResumed(MigrationId Migration) : VmMessage;
+
+/// <summary>The right to run is here and the machine did not continue at once: try again.</summary>
+internal sealed record ContinueAgain(int Attempt) : VmMessage;
+
+/// <summary>How passing the token went.</summary>
+internal abstract record HandOverOutcome
+{
+    /// <summary>The token reached no socket: the VM may run here again.</summary>
+    internal sealed record NotSent(FabricError Error) : HandOverOutcome;
+
+    /// <summary>The token may have reached the destination: nobody here may decide.</summary>
+    internal sealed record Unknown(FabricError Error) : HandOverOutcome;
+
+    /// <summary>The VM runs at the destination; <paramref name="Downtime"/> from the stop here to hearing so.</summary>
+    internal sealed record Passed(TimeSpan Downtime) : HandOverOutcome;
+}

@@ -1,0 +1,160 @@
+using System.Collections.Concurrent;
+using Fabric.Core;
+using Fabric.Host.Link;
+using Fabric.Machines;
+using Fabric.Migration;
+using Fabric.Transfer;
+
+namespace Fabric.Unit.Host;
+
+/// <summary>The network between hosts, in memory: carries the order of the protocol and no pages. A host's death breaks its streams.</summary>
+internal sealed class MemoryNetwork
+{
+    private readonly ConcurrentDictionary<(int Port, MigrationId Migration), Door> _doors = new();
+    private int _ports = 1000;
+
+    /// <summary>Called at named points of a stream, before the step: a test may kill a host there.</summary>
+    internal Func<string, Task> Reached { get; set; } = static _ => Task.CompletedTask;
+
+    /// <summary>Whether a push needs to be told to stop by hand: rounds always leave this many pages dirty.</summary>
+    internal long DirtyAfter { get; set; }
+
+    internal MemoryPlane NewPlane() => new(this, Interlocked.Increment(ref _ports));
+
+    internal sealed record Door(MemoryPlane Owner, Ticket Ticket, Action<IIncomingTransfer> Connected);
+
+    internal sealed class MemoryPlane(MemoryNetwork network, int port) : IDataPlane
+    {
+        private readonly ConcurrentDictionary<Stream, bool> _streams = new();
+        private volatile bool _dead;
+
+        public DataEndpoint Endpoint { get; } = new("memory", port);
+
+        public Task<IOutgoingTransfer> ConnectAsync(OutgoingRoute route, IGuestMemory memory, CancellationToken cancellation)
+        {
+            if (_dead || !network._doors.TryGetValue((route.Endpoint.Port, route.Terms.Migration), out var door) || door.Ticket != route.Ticket || door.Owner._dead)
+                throw new FabricException(ErrorCodes.Unreachable, "Nobody lets this source in.");
+            var stream = new Stream(network, route.Terms);
+            _streams[stream] = true;
+            door.Owner._streams[stream] = true;
+            door.Connected(stream.Incoming);
+            return Task.FromResult<IOutgoingTransfer>(stream);
+        }
+
+        public IDisposable Expect(IncomingRoute route, IGuestMemory memory, Action<IIncomingTransfer> connected)
+        {
+            var key = (port, route.Migration);
+            network._doors[key] = new Door(this, route.Ticket, connected);
+            return new Closer(() => network._doors.TryRemove(key, out _));
+        }
+
+        /// <summary>The host's process dies: its streams break for both ends.</summary>
+        internal void Cut()
+        {
+            _dead = true;
+            foreach (var stream in _streams.Keys)
+                stream.Break();
+        }
+
+        /// <summary>The link blinks: streams break, the processes live.</summary>
+        internal void Blink()
+        {
+            foreach (var stream in _streams.Keys)
+                stream.Break();
+        }
+
+        public ValueTask DisposeAsync()
+        {
+            Cut();
+            return ValueTask.CompletedTask;
+        }
+    }
+
+    /// <summary>Both ends of one migration's connections.</summary>
+    internal sealed class Stream(MemoryNetwork network, TransferTerms terms) : IOutgoingTransfer
+    {
+        private static readonly FabricException Broken = new(ErrorCodes.Unreachable, "The link broke.");
+
+        private readonly TaskCompletionSource _broken = new(TaskCreationOptions.RunContinuationsAsynchronously);
+        private readonly TaskCompletionSource<IIncomingHandler> _handler = new(TaskCreationOptions.RunContinuationsAsynchronously);
+        private readonly TaskCompletionSource _received = new(TaskCreationOptions.RunContinuationsAsynchronously);
+        private HandOverKind _kind;
+
+        internal IIncomingTransfer Incoming => field ??= new Receiver(this);
+
+        public MigrationStats Snapshot() => new() { TotalBytes = terms.PageCount * terms.PageSize, Verified = terms.Verify == VerifyLevel.None ? null : true };
+
+        public async Task<RoundReport> PushRoundAsync(CancellationToken cancellation)
+        {
+            await Step("round", cancellation);
+            return new RoundReport(1, 0, 0, 0, TimeSpan.FromMilliseconds(1), network.DirtyAfter);
+        }
+
+        public async Task FinishStoppedAsync(HandOverKind kind, Task<byte[]> deviceState, CancellationToken cancellation)
+        {
+            _kind = kind;
+            byte[] state = await deviceState;
+            await Step("load", cancellation);
+            var handler = await _handler.Task.WaitAsync(cancellation);
+            await handler.LoadDeviceStateAsync(state, kind, cancellation);
+            await Step("ready", cancellation);
+        }
+
+        public async Task PassTokenAsync(Epoch epoch, CancellationToken cancellation)
+        {
+            await Step("token", cancellation);
+            var handler = await _handler.Task;
+            // A token that is on its way arrives even if the source dies meanwhile.
+            await handler.AcceptTokenAsync(epoch, CancellationToken.None);
+            if (_kind == HandOverKind.Complete)
+                _received.TrySetResult();
+            await Step("running", cancellation);
+        }
+
+        public async Task ServePullAsync(CancellationToken cancellation)
+        {
+            await Step("pull", cancellation);
+            _received.TrySetResult();
+        }
+
+        public ValueTask DisposeAsync()
+        {
+            Break();
+            return ValueTask.CompletedTask;
+        }
+
+        internal void Break() => _broken.TrySetException(Broken);
+
+        private async Task Step(string point, CancellationToken cancellation)
+        {
+            await network.Reached(point);
+            cancellation.ThrowIfCancellationRequested();
+            if (_broken.Task.IsCompleted)
+                throw Broken;
+        }
+
+        private sealed class Receiver(Stream stream) : IIncomingTransfer
+        {
+            public MigrationStats Snapshot() => stream.Snapshot();
+
+            public async Task RunAsync(IIncomingHandler handler, CancellationToken cancellation)
+            {
+                stream._handler.TrySetResult(handler);
+                var first = await Task.WhenAny(stream._received.Task, stream._broken.Task).WaitAsync(cancellation);
+                if (!stream._received.Task.IsCompleted)
+                    await first;
+            }
+
+            public ValueTask DisposeAsync()
+            {
+                stream.Break();
+                return ValueTask.CompletedTask;
+            }
+        }
+    }
+
+    private sealed class Closer(Action close) : IDisposable
+    {
+        public void Dispose() => close();
+    }
+}
