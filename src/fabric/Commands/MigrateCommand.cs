@@ -44,8 +44,8 @@ internal sealed class MoveOptions
     public TimeSpan? Limit(ParseResult parsed) => parsed.GetValue(Timeout) switch
     {
         null => null,
-        > 0 and <= 7 * 24 * 3600 and var seconds => TimeSpan.FromSeconds(seconds.Value),
-        var seconds => throw new FabricException(ErrorCodes.InvalidArgument, $"--timeout {seconds} is not accepted.", "Use 1 to 604800 seconds."),
+        > 0 and <= 7 * 24 * 3600 and int seconds => TimeSpan.FromSeconds(seconds),
+        int other => throw new FabricException(ErrorCodes.InvalidArgument, $"--timeout {other} is not accepted.", "Use 1 to 604800 seconds."),
     };
 }
 
