@@ -46,8 +46,8 @@ public sealed partial class LocalCluster
         ArgumentNullException.ThrowIfNull(random);
         if (options.Hosts is < 1 or > LocalClusterOptions.MostHosts)
             throw new FabricException(ErrorCodes.InvalidArgument, $"{options.Hosts} hosts are not accepted.", $"Use 1 to {LocalClusterOptions.MostHosts}.");
-        if (!Path.IsPathFullyQualified(options.Directory) || options.Directory.Length > 60 || options.Directory.Any(c => c is ',' or '"' || char.IsControl(c)))
-            throw new FabricException(ErrorCodes.InvalidArgument, $"The directory '{Label.Shorten(options.Directory)}' cannot hold a cluster.", "Use an absolute path of at most 60 characters without commas: --dir /tmp/fabric");
+        if (!Path.IsPathFullyQualified(options.Directory) || options.Directory.Length > 48 || options.Directory.Any(c => c is ',' or '"' || char.IsControl(c)))
+            throw new FabricException(ErrorCodes.InvalidArgument, $"The directory '{Label.Shorten(options.Directory)}' cannot hold a cluster.", "Use an absolute path of at most 48 characters without commas: --dir /tmp/fabric");
         if (ClusterFile.Read(options.Directory) is not null)
             throw new FabricException(ErrorCodes.Conflict, $"There is a cluster in '{options.Directory}' already.", "Use it, or take it down with 'fabric down'.");
         System.IO.Directory.CreateDirectory(options.Directory, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute);

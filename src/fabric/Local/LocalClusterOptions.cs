@@ -5,7 +5,7 @@ public sealed record LocalClusterOptions
 {
     public const int MostHosts = 8;
 
-    /// <summary>Absolute; made if missing, short enough for Unix sockets below it (at most 60 characters).</summary>
+    /// <summary>Absolute; made if missing, short enough for Unix sockets below it (at most 48 characters).</summary>
     public required string Directory { get; init; }
 
     /// <summary>The fabricd program: an executable or a .dll.</summary>
