@@ -3,6 +3,7 @@ using System.Globalization;
 using Fabric.Actors;
 using Fabric.Core;
 using Fabric.Migration;
+using Fabric.Supervisor.Migrations;
 
 namespace Fabric.Supervisor.Vms;
 
@@ -72,6 +73,7 @@ internal sealed partial class VmLedger
             return;
         }
 
+        await SettleIfOverAsync();
         if (DeleteRefusal(asked.Force) is { } refusal)
         {
             asked.Reply.Fail(refusal);

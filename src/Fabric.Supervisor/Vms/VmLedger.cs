@@ -81,6 +81,7 @@ internal sealed partial class VmLedger(ControlServices services, ShardTenure ten
             return;
         }
 
+        await SettleIfOverAsync();
         if (MigrationRules.Refusal(services, _state, name, asked.Destination) is { } refusal)
         {
             asked.Reply.Fail(refusal);
@@ -121,14 +122,23 @@ internal sealed partial class VmLedger(ControlServices services, ShardTenure ten
     {
         if (_state.Active?.Id != end.Plan.Id)
             return; // told twice
+        _supervisor = null;
         await AppendAsync(new MigrationSettled(services.Now, end.Plan.Id, end.Owner, end.OwnerEpoch, end.HighestEpoch, end is Lost));
+    }
+
+    /// <summary>Who saw the migration's end on the board may ask for the next one before its supervisor's message is here.</summary>
+    private async ValueTask SettleIfOverAsync()
+    {
+        if (_state.Active is { } active && services.Board.Migration(active.Id) is TerminalState end)
+            await SettleAsync(end);
     }
 
     private ValueTask SupervisorEnded(SupervisorGone gone)
     {
-        if (_supervisor is not null && (_state.Active is null || _state.Active.Id == gone.Migration))
-            _supervisor = null;
-        if (_state.Active?.Id == gone.Migration && tenure.Held)
+        if (_state.Active?.Id != gone.Migration)
+            return ValueTask.CompletedTask;
+        _supervisor = null;
+        if (tenure.Held)
             Context.TellAfter(services.Ids.Jitter(services.Options.CommandRetry), VmResume.Instance);
         return ValueTask.CompletedTask;
     }
