@@ -79,7 +79,6 @@ public sealed class PullState : IDisposable
 
     /// <summary>A state in a new file (on tmpfs), readable by the owner only. An older file of that name is replaced.</summary>
     /// <exception cref="FabricException">native; exhausted: no room for the file.</exception>
-    [System.Runtime.Versioning.SupportedOSPlatform("linux")]
     public static PullState CreateFile(string path, MigrationId migration, long pageCount, bool digests)
     {
         File.Delete(path);
@@ -88,8 +87,9 @@ public sealed class PullState : IDisposable
             Mode = FileMode.CreateNew,
             Access = FileAccess.ReadWrite,
             PreallocationSize = Size(pageCount, digests),
-            UnixCreateMode = UnixFileMode.UserRead | UnixFileMode.UserWrite,
         };
+        if (!OperatingSystem.IsWindows())
+            options.UnixCreateMode = UnixFileMode.UserRead | UnixFileMode.UserWrite;
         try
         {
             // Preallocated: a full file system is an error here and not a SIGBUS later.
