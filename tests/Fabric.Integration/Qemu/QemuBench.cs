@@ -24,6 +24,7 @@ internal sealed class QemuBench : IAsyncDisposable
 
     private readonly List<IMachine> _machines = [];
     private readonly List<int> _processes = [];
+    private readonly List<string> _looseFiles = [];
     private readonly string _root = Directory.CreateTempSubdirectory("fq-").FullName;
     private int _disks;
 
@@ -52,9 +53,12 @@ internal sealed class QemuBench : IAsyncDisposable
             Skip.IfNot(Preflight.Run(new PreflightOptions()).Single(c => c.Name == "kvm").Ok, "/dev/kvm cannot be used");
     }
 
-    internal VmSpec BootBlockVm(string name, Accelerator accelerator)
+    /// <param name="diskInMemory">Puts the image into tmpfs: releasing and taking an image flushes it, and a slow disk would be all that a measurement sees.</param>
+    internal VmSpec BootBlockVm(string name, Accelerator accelerator, bool diskInMemory = false)
     {
-        string disk = Path.Combine(_root, $"disk{_disks++}.img");
+        string disk = diskInMemory ? Options.MemoryDirectory + $"-disk{_disks++}.img" : Path.Combine(_root, $"disk{_disks++}.img");
+        if (diskInMemory)
+            _looseFiles.Add(disk);
         File.WriteAllBytes(disk, BootBlock.Image(RangeEnd));
         return new VmSpec { Name = VmName.Parse(name), Accelerator = accelerator, MemoryBytes = MemoryBytes, Disks = [new DiskSpec(disk, Shared: true)] };
     }
@@ -138,6 +142,7 @@ internal sealed class QemuBench : IAsyncDisposable
         int[] alive = [.. _processes.Where(p => ProcessIdentity.Of(p) is not null)];
         Directory.Delete(_root, recursive: true);
         Directory.Delete(Options.MemoryDirectory, recursive: true);
+        _looseFiles.ForEach(File.Delete);
         Assert.Empty(left);
         Assert.Empty(alive);
     }
