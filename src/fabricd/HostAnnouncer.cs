@@ -1,4 +1,3 @@
-using System.Net.Http.Json;
 using Fabric.Core;
 using Fabric.Wire.Agent;
 

@@ -6,7 +6,6 @@ using Fabric.Daemon.Configuration;
 using Fabric.Daemon.State;
 using Fabric.Host;
 using Fabric.Host.Ledger;
-using Fabric.Host.Link;
 using Fabric.Machines;
 using Fabric.Machines.Qemu;
 using Fabric.Migration;
