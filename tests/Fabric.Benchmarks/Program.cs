@@ -1,1 +1,7 @@
-return 0;
+using Fabric.Benchmarks;
+
+return args switch
+{
+    ["data-plane", .. var rest] => await DataPlane.RunAsync(rest),
+    _ => 0,
+};

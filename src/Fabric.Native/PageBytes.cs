@@ -1,0 +1,58 @@
+using System.Runtime.InteropServices;
+using System.Runtime.Intrinsics;
+
+namespace Fabric.Native;
+
+/// <summary>
+/// Work on the bytes of pages. Only for memory whose pages are there or may be made by a touch: never for a page that is missing under a
+/// userfaultfd of this process (a managed thread that waits in such a fault can stop the garbage collector, and with it the process).
+/// </summary>
+public static unsafe partial class PageBytes
+{
+    private const int MadvisePopulateWrite = 23;
+
+    /// <summary>True if all bytes are zero. The length is a multiple of 64. Returns at the first 64 bytes that are not.</summary>
+    public static bool IsZero(nint address, int length)
+    {
+        if ((length & 63) != 0 || length < 0)
+            throw new ArgumentOutOfRangeException(nameof(length), length, "A multiple of 64.");
+        // SAFETY: the caller vouches for the range; reads only.
+        byte* at = (byte*)address;
+        byte* end = at + length;
+        for (; at < end; at += 64)
+        {
+            if (Vector512.Load(at) != Vector512<byte>.Zero)
+                return false;
+        }
+
+        return true;
+    }
+
+    /// <summary>Copies bytes between areas that do not overlap.</summary>
+    public static void Copy(nint source, nint destination, long length)
+    {
+        ArgumentOutOfRangeException.ThrowIfNegative(length);
+        // SAFETY: the caller vouches for both ranges.
+        Buffer.MemoryCopy((void*)source, (void*)destination, length, length);
+    }
+
+    /// <summary>Fills with one byte.</summary>
+    public static void Fill(nint address, long length, byte value)
+    {
+        ArgumentOutOfRangeException.ThrowIfNegative(length);
+        // SAFETY: the caller vouches for the range.
+        NativeMemory.Fill((void*)address, (nuint)length, value);
+    }
+
+    /// <summary>
+    /// Makes the pages of a mapping exist and writable in one call instead of one fault each. Only a hint: returns false where the kernel
+    /// refuses (before Linux 5.14, or no memory: the later touch reports that).
+    /// </summary>
+    public static bool Populate(nint address, long length) => Libc.Advise(address, (nuint)length, MadvisePopulateWrite) == 0;
+
+    private static partial class Libc
+    {
+        [LibraryImport("libc", EntryPoint = "madvise", SetLastError = true)]
+        internal static partial int Advise(nint address, nuint length, int advice);
+    }
+}

@@ -1,0 +1,111 @@
+using System.Runtime.InteropServices;
+
+namespace Fabric.Native;
+
+/// <summary>
+/// Scatter/gather socket calls straight between sockets and memory outside the garbage collector. The calls block, so they never suppress the
+/// GC transition; a thread that waits in one of them is ended by <c>shutdown</c> of the socket from another thread.
+/// <para>Deadlines are made of slices: <see cref="MakeBlocking"/> gives the socket SO_RCVTIMEO and SO_SNDTIMEO, a call that moved nothing in
+/// that time returns −<see cref="Errno.TryAgain"/>, and the caller looks at its clock and at its cancellation before it calls again.</para>
+/// </summary>
+public static unsafe partial class SocketIo
+{
+    private const int MessageWaitAll = 0x100;
+    private const int MessageNoSignal = 0x4000;
+    private const int GetFlags = 3;
+    private const int SetFlags = 4;
+    private const int NonBlocking = 0x800;
+    private const int SolSocket = 1;
+    private const int ReceiveTimeout = 20;
+    private const int SendTimeout = 21;
+    private const int ProtocolTcp = 6;
+    private const int TcpNotSentLowWater = 25;
+
+    /// <summary>Makes calls on the descriptor block, but for no longer than <paramref name="sliceMilliseconds"/> without progress.</summary>
+    /// <exception cref="Core.FabricException">native: not a socket.</exception>
+    public static void MakeBlocking(int descriptor, int sliceMilliseconds)
+    {
+        ArgumentOutOfRangeException.ThrowIfNegativeOrZero(sliceMilliseconds);
+        int flags = Libc.Fcntl(descriptor, GetFlags, 0);
+        if (flags < 0 || Libc.Fcntl(descriptor, SetFlags, flags & ~NonBlocking) < 0)
+            throw NativeError.Last($"fcntl of descriptor {descriptor}");
+        TimeValue slice = new() { Seconds = sliceMilliseconds / 1000, Microseconds = sliceMilliseconds % 1000 * 1000L };
+        // SAFETY: the structure lives on this frame for the duration of both calls.
+        if (Libc.SetOption(descriptor, SolSocket, ReceiveTimeout, &slice, (uint)sizeof(TimeValue)) != 0
+            || Libc.SetOption(descriptor, SolSocket, SendTimeout, &slice, (uint)sizeof(TimeValue)) != 0)
+            throw NativeError.Last($"setsockopt(SO_RCVTIMEO) of descriptor {descriptor}");
+    }
+
+    /// <summary>
+    /// Lets a TCP socket take at most about so many bytes that are not on the wire yet, so that what is sent later on another socket does not
+    /// wait behind a long queue. Best effort: sockets that are not TCP ignore it.
+    /// </summary>
+    public static void LimitUnsent(int descriptor, int bytes) =>
+        // SAFETY: the value lives on this frame for the duration of the call.
+        _ = Libc.SetOption(descriptor, ProtocolTcp, TcpNotSentLowWater, &bytes, sizeof(int));
+
+    /// <summary>One gathered send; strikes off what was taken. Returns the bytes moved, or a negative errno.</summary>
+    public static long Send(int descriptor, SocketIoVectors areas)
+    {
+        ArgumentNullException.ThrowIfNull(areas);
+        MessageHeader message = new() { Vectors = areas.Head, VectorCount = (nuint)areas.Count };
+        // SAFETY: the areas' owner keeps them mapped during the call; the header lives on this frame.
+        nint moved = Libc.SendMessage(descriptor, &message, MessageNoSignal);
+        return Finish(moved, areas);
+    }
+
+    /// <summary>
+    /// One scattered receive that waits for all of it; strikes off what came. Returns the bytes moved, 0 when the peer closed, or a negative errno.
+    /// </summary>
+    public static long Receive(int descriptor, SocketIoVectors areas)
+    {
+        ArgumentNullException.ThrowIfNull(areas);
+        MessageHeader message = new() { Vectors = areas.Head, VectorCount = (nuint)areas.Count };
+        // SAFETY: as in Send.
+        nint moved = Libc.ReceiveMessage(descriptor, &message, MessageWaitAll);
+        return Finish(moved, areas);
+    }
+
+    private static long Finish(nint moved, SocketIoVectors areas)
+    {
+        if (moved < 0)
+            return -Marshal.GetLastPInvokeError();
+        areas.Advance(moved);
+        return moved;
+    }
+
+    // struct msghdr of 64-bit Linux; the compiler pads as C does.
+    [StructLayout(LayoutKind.Sequential)]
+    internal struct MessageHeader
+    {
+        internal nint Name;
+        internal uint NameLength;
+        internal nint Vectors;
+        internal nuint VectorCount;
+        internal nint Control;
+        internal nuint ControlLength;
+        internal int Flags;
+    }
+
+    [StructLayout(LayoutKind.Sequential)]
+    private struct TimeValue
+    {
+        internal long Seconds;
+        internal long Microseconds;
+    }
+
+    private static partial class Libc
+    {
+        [LibraryImport("libc", EntryPoint = "sendmsg", SetLastError = true)]
+        internal static partial nint SendMessage(int descriptor, MessageHeader* message, int flags);
+
+        [LibraryImport("libc", EntryPoint = "recvmsg", SetLastError = true)]
+        internal static partial nint ReceiveMessage(int descriptor, MessageHeader* message, int flags);
+
+        [LibraryImport("libc", EntryPoint = "setsockopt", SetLastError = true)]
+        internal static partial int SetOption(int descriptor, int level, int name, void* value, uint length);
+
+        [LibraryImport("libc", EntryPoint = "fcntl", SetLastError = true)]
+        internal static partial int Fcntl(int descriptor, int command, nint argument);
+    }
+}

@@ -1,0 +1,239 @@
+using System.Net.Sockets;
+using System.Runtime.InteropServices;
+using Fabric.Core;
+using Fabric.Native;
+using Fabric.Wire.Data;
+
+namespace Fabric.Transfer.Channels;
+
+/// <summary>
+/// Frames on one connected socket, with blocking calls on the raw descriptor. Sending: any thread, one frame at a time. Receiving: one thread.
+/// <see cref="Shutdown"/> from any thread ends whoever waits in it; <see cref="Dispose"/> only when nobody is in it any more.
+/// Nothing is allocated for a frame.
+/// </summary>
+internal sealed class DataChannel : IDisposable
+{
+    private const int MostAreas = Limits.PagesPerFrame + 1;
+
+    private readonly Socket _socket;
+    private readonly int _descriptor;
+    private readonly TimeSpan _frameDeadline;
+    private readonly TimeProvider _time;
+
+    // Guarded by _sendGate.
+    private readonly Lock _sendGate = new();
+    private readonly byte[] _out = GC.AllocateUninitializedArray<byte>(FrameHeader.Size + FrameHeader.SmallBody, pinned: true);
+    private readonly SocketIoVectors _outAreas = new(MostAreas);
+    private ulong _sendSequence;
+
+    // Touched by the receiving thread only.
+    private readonly byte[] _in = GC.AllocateUninitializedArray<byte>(FrameHeader.Size + FrameHeader.SmallBody, pinned: true);
+    private readonly SocketIoVectors _inAreas = new(MostAreas);
+    private ulong _receiveSequence;
+
+    private long _bytesSent;
+    private long _bytesReceived;
+    private bool _disposed;
+
+    /// <summary>Takes over the socket.</summary>
+    public DataChannel(Socket socket, ChannelKind kind, int index, TransferSettings settings, TimeProvider time)
+    {
+        _socket = socket;
+        Kind = kind;
+        Index = index;
+        _time = time;
+        _frameDeadline = settings.FrameDeadline;
+        socket.NoDelay = true;
+        if (kind == ChannelKind.Bulk && settings.BulkBufferBytes > 0)
+            socket.SendBufferSize = socket.ReceiveBufferSize = settings.BulkBufferBytes;
+        _descriptor = (int)socket.SafeHandle.DangerousGetHandle();
+        SocketIo.MakeBlocking(_descriptor, settings.SliceMilliseconds);
+    }
+
+    public ChannelKind Kind { get; }
+
+    public int Index { get; }
+
+    public long BytesSent => Volatile.Read(ref _bytesSent);
+
+    public long BytesReceived => Volatile.Read(ref _bytesReceived);
+
+    public string Name => Kind == ChannelKind.Bulk ? $"bulk connection {Index}" : $"{Kind} connection";
+
+    /// <summary>From now on the kernel holds back at most about so many bytes of this connection.</summary>
+    public void KeepQueueShort(int bytes) => SocketIo.LimitUnsent(_descriptor, bytes);
+
+    /// <summary>Sends a frame without pages. The body is copied; it has at most <see cref="FrameHeader.SmallBody"/> bytes.</summary>
+    /// <exception cref="FabricException">unreachable; deadline-exceeded.</exception>
+    public void Send(FrameKind kind, ulong argument = 0, ReadOnlySpan<byte> body = default)
+    {
+        lock (_sendGate)
+        {
+            body.CopyTo(_out.AsSpan(FrameHeader.Size));
+            Seal(new FrameHeader(kind, 0, 0, body.Length, _sendSequence++, argument, 0));
+            _outAreas.Clear();
+            _outAreas.Add(Marshal.UnsafeAddrOfPinnedArrayElement(_out, 0), FrameHeader.Size + body.Length);
+            SendAreas();
+        }
+    }
+
+    /// <summary>Tells the peer why this end gives up, if no other frame is being sent just now. Never waits long, never throws.</summary>
+    public void TrySayBye(FabricError error)
+    {
+        if (!_sendGate.TryEnter(TimeSpan.FromMilliseconds(50)))
+            return;
+        try
+        {
+            Span<byte> body = stackalloc byte[ErrorText.MaxSize];
+            Send(FrameKind.Bye, 0, body[..ErrorText.Write(error, body)]);
+        }
+        catch (FabricException)
+        {
+            // It was an offer.
+        }
+        finally
+        {
+            _sendGate.Exit();
+        }
+    }
+
+    /// <summary>Sends the pages of a table straight from <paramref name="memory"/>, without a copy. Returns the bytes of the frame.</summary>
+    /// <exception cref="FabricException">unreachable; deadline-exceeded.</exception>
+    public long SendPages(PageTableBuilder table, nint memory, int pageSize, PageFlags flags, ulong round)
+    {
+        lock (_sendGate)
+        {
+            int length = table.TableLength;
+            table.Write(_out.AsSpan(FrameHeader.Size, length));
+            int body = length + (table.DataPages * pageSize);
+            Seal(new FrameHeader(FrameKind.Pages, (byte)flags, length, body, _sendSequence++, round, 0));
+            _outAreas.Clear();
+            _outAreas.Add(Marshal.UnsafeAddrOfPinnedArrayElement(_out, 0), FrameHeader.Size + length);
+            for (int i = 0; i < table.Runs; i++)
+            {
+                PageRun run = table.Run(i, out bool zero);
+                if (!zero)
+                    _outAreas.Add(memory + (nint)(run.First * pageSize), (long)run.Count * pageSize);
+            }
+
+            SendAreas();
+            return FrameHeader.Size + body;
+        }
+    }
+
+    /// <summary>
+    /// Waits for the next frame and reads its header and its body; of a Pages frame only the table: its data follows with
+    /// <see cref="ReceiveData"/>. The span is valid until the next call.
+    /// </summary>
+    /// <param name="silence">How long nothing at all may come.</param>
+    /// <exception cref="FabricException">unreachable: closed or silent; deadline-exceeded: a frame that trickles; malformed.</exception>
+    public FrameHeader Receive(TimeSpan silence, out ReadOnlySpan<byte> body)
+    {
+        nint buffer = Marshal.UnsafeAddrOfPinnedArrayElement(_in, 0);
+        _inAreas.Clear();
+        _inAreas.Add(buffer, FrameHeader.Size);
+        ReceiveAreas(silence);
+        if (!FrameHeader.TryDecode(_in, out FrameHeader header, out FabricError? error))
+            throw new FabricException(error);
+        if (header.Sequence != _receiveSequence++)
+            throw Malformed($"frame {header.Sequence} where {_receiveSequence - 1} was due: one was lost or repeated");
+        int follows = header.CheckedLength - FrameHeader.Size;
+        if (follows > 0)
+        {
+            _inAreas.Clear();
+            _inAreas.Add(buffer + FrameHeader.Size, follows);
+            ReceiveAreas(_frameDeadline);
+        }
+
+        _in.AsSpan(FrameHeader.CheckOffset, 8).Clear();
+        if (Xxh3.Hash64(buffer, header.CheckedLength) != header.Check)
+            throw new FabricException(ErrorCodes.Corrupt, $"A {header.Kind} frame on the {Name} was damaged on its way: its checksum differs.");
+        body = _in.AsSpan(FrameHeader.Size, follows);
+        return header;
+    }
+
+    /// <summary>Reads the data of a Pages frame to where <paramref name="areas"/> point.</summary>
+    /// <exception cref="FabricException">unreachable; deadline-exceeded.</exception>
+    public void ReceiveData(SocketIoVectors areas)
+    {
+        if (areas.Bytes > 0)
+            Receive(areas, _frameDeadline);
+    }
+
+    /// <summary>Ends the conversation in both directions; who waits in it is woken with an error. Any thread, any number of times.</summary>
+    public void Shutdown()
+    {
+        try
+        {
+            _socket.Shutdown(SocketShutdown.Both);
+        }
+        catch (Exception e) when (e is SocketException or ObjectDisposedException)
+        {
+            // The peer was faster.
+        }
+    }
+
+    public void Dispose()
+    {
+        if (_disposed)
+            return;
+        _disposed = true;
+        Shutdown();
+        _socket.Dispose();
+    }
+
+    internal FabricException Malformed(string what) => new(ErrorCodes.Malformed, $"The peer sent {what}, on the {Name}.");
+
+    // Writes the header with its check in front of what is already in the buffer.
+    private void Seal(FrameHeader header)
+    {
+        header.Write(_out);
+        ulong check = Xxh3.Hash64(Marshal.UnsafeAddrOfPinnedArrayElement(_out, 0), header.CheckedLength);
+        (header with { Check = check }).Write(_out);
+    }
+
+    private void SendAreas()
+    {
+        long bytes = _outAreas.Bytes;
+        long began = _time.GetTimestamp();
+        while (_outAreas.Bytes > 0)
+        {
+            long moved = SocketIo.Send(_descriptor, _outAreas);
+            if (moved < 0 && moved is not (-Errno.TryAgain or -Errno.Interrupted))
+                throw Broken(-moved);
+            if (_outAreas.Bytes > 0 && _time.GetElapsedTime(began) > _frameDeadline)
+                throw new FabricException(ErrorCodes.DeadlineExceeded, $"The peer does not take data on the {Name}: {_outAreas.Bytes} bytes of a frame are left after {_frameDeadline.TotalSeconds:0} s.");
+        }
+
+        Interlocked.Add(ref _bytesSent, bytes);
+    }
+
+    private void ReceiveAreas(TimeSpan silence) => Receive(_inAreas, silence);
+
+    private void Receive(SocketIoVectors areas, TimeSpan deadline)
+    {
+        long bytes = areas.Bytes;
+        long began = _time.GetTimestamp();
+        while (areas.Bytes > 0)
+        {
+            long moved = SocketIo.Receive(_descriptor, areas);
+            if (moved == 0)
+                throw new FabricException(ErrorCodes.Unreachable, $"The {Name} was closed by the peer or broke.");
+            if (moved < 0 && moved is not (-Errno.TryAgain or -Errno.Interrupted))
+                throw Broken(-moved);
+            if (moved > 0 && areas.Bytes == bytes - moved && deadline > _frameDeadline)
+                deadline = _frameDeadline + _time.GetElapsedTime(began);
+            if (areas.Bytes > 0 && _time.GetElapsedTime(began) > deadline)
+            {
+                throw areas.Bytes == bytes
+                    ? new FabricException(ErrorCodes.Unreachable, $"Nothing came on the {Name} for {deadline.TotalSeconds:0.#} s.")
+                    : new FabricException(ErrorCodes.DeadlineExceeded, $"A frame on the {Name} did not end within {_frameDeadline.TotalSeconds:0.#} s.");
+            }
+        }
+
+        Interlocked.Add(ref _bytesReceived, bytes);
+    }
+
+    private FabricException Broken(long errno) =>
+        new(ErrorCodes.Unreachable, $"The {Name} broke: {Marshal.GetPInvokeErrorMessage((int)errno)} (errno {errno}).");
+}

@@ -1,0 +1,92 @@
+using Fabric.Core;
+using Fabric.Migration;
+using Fabric.Wire.Data;
+
+namespace Fabric.Transfer.Incoming;
+
+public sealed partial class IncomingTransfer
+{
+    // Set before the first page of the pull can come.
+    private volatile PullSink? _sink;
+
+    // All pushed pages are in place. What is missing becomes a hole, holes are trapped, and only then may anything touch the memory.
+    private void BeginPull(FinishBody finish)
+    {
+        PageBitmap missing = new(_memory.PageCount);
+        missing.CopyFrom(_pullState.Missing.Span);
+        if (missing.CountSet() != finish.MissingPages)
+            throw new FabricException(ErrorCodes.Malformed, $"The map names {missing.CountSet()} missing pages; {finish.MissingPages} were announced.");
+        PageBitmap stale = new(_memory.PageCount);
+        stale.CopyFrom(_books.Filled);
+        stale.And(missing);
+        for (long from = 0; stale.TryNextRun(from, int.MaxValue, out PageRun run); from = run.End)
+        {
+            _memory.Discard(run);
+            _books.Filled.ClearRun(run);
+            if (run.End >= stale.Length)
+                break;
+        }
+
+        // A suspect that is missing comes again anyway.
+        _books.Suspect.AndNot(missing);
+        CheckSuspects();
+        if (_agreed.Verify == VerifyLevel.Full)
+            _digests.TakeKept(_books.Filled, _pullState);
+        _pullState.Seal();
+        Trap();
+    }
+
+    private void BeginResumedPull()
+    {
+        Trap();
+        SendLackMap();
+        _sink!.WakeAll();
+    }
+
+    private void Trap()
+    {
+        _pullState.Trap ??= _memory.TrapMissing();
+        PullSink sink = new(_pullState, _memory.PageSize, _life, _time);
+        _sink = sink;
+        _life.Start($"{_name}-faults", () => sink.ServeFaults(_urgent!));
+    }
+
+    private void SendLackMap()
+    {
+        byte[] body = new byte[FrameHeader.SmallBody];
+        ulong[] piece = new ulong[MapPiece.MaxWords];
+        int words = _pullState.Missing.Count;
+        for (int first = 0; first < words; first += MapPiece.MaxWords)
+        {
+            int count = Math.Min(MapPiece.MaxWords, words - first);
+            for (int i = 0; i < count; i++)
+                piece[i] = _pullState.Missing.Span[first + i] & ~_pullState.Arrived.Span[first + i];
+            if (!piece.AsSpan(0, count).ContainsAnyExcept(0UL))
+                continue;
+            int length = MapPiece.Write(piece.AsSpan(0, count), body);
+            _control!.Send(FrameKind.LackMap, (ulong)first, body.AsSpan(0, length));
+        }
+    }
+
+    private async Task CompletePullAsync(CancellationToken cancellation)
+    {
+        PullSink sink = _sink!;
+        // No deadline of its own: the source's silence ends the transfer, and the state survives it.
+        await _life.WithinAsync(sink.AllArrived, Timeout.InfiniteTimeSpan, "The missing pages", cancellation);
+        sink.Interrupt();
+        await _life.WithinAsync(sink.FaultsEnded, _settings.AnswerDeadline, "The fault thread's end", cancellation);
+        _pullState.Trap?.Dispose();
+        _pullState.Trap = null;
+        bool equal = true;
+        if (_agreed.Verify == VerifyLevel.Full)
+        {
+            await _life.WithinAsync(_digests.AllCompared, _settings.ReadyDeadline, "The digests of all of memory", cancellation);
+            equal = _digests.Difference is null;
+        }
+
+        Volatile.Write(ref _verified, _agreed.Verify == VerifyLevel.None ? -1 : equal ? 1 : 0);
+        _control!.Send(FrameKind.PullDone, 0, [equal ? (byte)1 : (byte)0]);
+        if (!equal)
+            throw new FabricException(_digests.Difference!);
+    }
+}

@@ -1,0 +1,171 @@
+using Fabric.Core;
+using Fabric.Transfer.Channels;
+using Fabric.Wire.Data;
+
+namespace Fabric.Transfer.Outgoing;
+
+/// <summary>Work that all bulk connections share. <see cref="Run"/> is called once on each sender's thread, at the same time.</summary>
+internal abstract class BulkJob
+{
+    private int _running;
+
+    /// <summary>Completes when every sender is done and every barrier is on its way.</summary>
+    public TaskCompletionSource<bool> Done { get; } = new(TaskCreationOptions.RunContinuationsAsynchronously);
+
+    /// <summary>Barrier sent on every connection behind this job's frames, or 0.</summary>
+    public long Barrier { get; init; }
+
+    public abstract void Run(PageSender sender);
+
+    internal void Begin(int workers) => Volatile.Write(ref _running, workers);
+
+    internal void Leave()
+    {
+        if (Interlocked.Decrement(ref _running) == 0)
+            Done.TrySetResult(true);
+    }
+}
+
+/// <summary>
+/// One dedicated thread per bulk connection, made once per transfer. A job is handed to all of them; while one is under way no other
+/// may be given.
+/// </summary>
+internal sealed class BulkWorkers
+{
+    private readonly SemaphoreSlim[] _wake;
+    private readonly PageSender[] _senders;
+    private readonly TransferLife _life;
+    private BulkJob? _job;
+
+    public BulkWorkers(PageSender[] senders, TransferLife life, string name)
+    {
+        _senders = senders;
+        _life = life;
+        _wake = [.. senders.Select(_ => new SemaphoreSlim(0))];
+        for (int i = 0; i < senders.Length; i++)
+        {
+            int index = i;
+            life.Start($"{name}-bulk{index}", () => Loop(index));
+        }
+    }
+
+    public int Count => _senders.Length;
+
+    /// <summary>Starts a job; await its <see cref="BulkJob.Done"/> before the next.</summary>
+    public void Give(BulkJob job)
+    {
+        job.Begin(_senders.Length);
+        Volatile.Write(ref _job, job);
+        foreach (SemaphoreSlim wake in _wake)
+            wake.Release();
+    }
+
+    public void KeepQueuesShort(int bytes)
+    {
+        foreach (PageSender sender in _senders)
+            sender.Channel.KeepQueueShort(bytes);
+    }
+
+    private void Loop(int index)
+    {
+        while (true)
+        {
+            _wake[index].Wait(_life.Ended);
+            BulkJob job = Volatile.Read(ref _job) ?? throw new InvalidOperationException("Woken without a job.");
+            job.Run(_senders[index]);
+            if (job.Barrier > 0)
+                _senders[index].Channel.Send(FrameKind.Barrier, (ulong)job.Barrier);
+            job.Leave();
+        }
+    }
+}
+
+/// <summary>
+/// A push round: the pages of a bitmap, then zero runs for pages that the destination holds and that are holes here by now.
+/// Every sender takes the next chunk from one shared cursor.
+/// </summary>
+internal sealed class PushJob(PageBitmap pages, PageBitmap? holes, PageBitmap atDestination, int chunkPages, PageFlags flags, ulong round) : BulkJob
+{
+    private readonly Lock _gate = new();
+    private long _next;
+    private long _nextHole;
+
+    public override void Run(PageSender sender)
+    {
+        int count;
+        while ((count = Take(pages, ref _next, sender.Chunk)) > 0)
+        {
+            sender.SendPages(count, flags, round);
+            Note(sender.Sent);
+        }
+
+        while (holes is not null && (count = Take(holes, ref _nextHole, sender.Chunk)) > 0)
+        {
+            sender.SendZeros(count, flags, round);
+            Note(sender.Sent);
+        }
+    }
+
+    private int Take(PageBitmap from, ref long cursor, long[] chunk)
+    {
+        lock (_gate)
+        {
+            int count = 0;
+            while (count < chunkPages && cursor >= 0)
+            {
+                cursor = from.NextSet(cursor);
+                if (cursor < 0)
+                    break;
+                chunk[count++] = cursor++;
+            }
+
+            return count;
+        }
+    }
+
+    private void Note(PageTableBuilder sent)
+    {
+        lock (_gate)
+        {
+            for (int i = 0; i < sent.Runs; i++)
+            {
+                PageRun run = sent.Run(i, out bool zero);
+                if (zero)
+                    atDestination.ClearRun(run);
+                else
+                    atDestination.SetRun(run);
+            }
+        }
+    }
+}
+
+/// <summary>The digests of all of memory, piece by piece. Nothing writes the memory meanwhile.</summary>
+internal sealed class DigestJob(PageBitmap present) : BulkJob
+{
+    private long _next;
+
+    public override void Run(PageSender sender)
+    {
+        while (true)
+        {
+            long first = Interlocked.Add(ref _next, DigestPiece.PagesPerPiece) - DigestPiece.PagesPerPiece;
+            if (first >= present.Length)
+                return;
+            sender.SendDigests(new PageRun(first, (int)Math.Min(DigestPiece.PagesPerPiece, present.Length - first)), present);
+        }
+    }
+}
+
+/// <summary>The pull phase's bulk: what is left, in the order that <see cref="PullSource"/> keeps.</summary>
+internal sealed class PullJob(PullSource source, int chunkPages) : BulkJob
+{
+    public override void Run(PageSender sender)
+    {
+        int count;
+        while ((count = source.Claim(sender.Chunk.AsSpan(0, chunkPages))) >= 0)
+        {
+            if (count > 0)
+                sender.SendPages(count, PageFlags.Frozen | PageFlags.Pull, 0);
+        }
+    }
+}

@@ -1,0 +1,141 @@
+using Fabric.Core;
+using Fabric.Migration;
+using Fabric.Native;
+using Fabric.Wire.Data;
+
+namespace Fabric.Transfer.Outgoing;
+
+// Which pages must go in a round, and why the destination ends with the same memory:
+//   dirty    what was written since it was last taken (scanned and re-armed in one step, so no write falls between two rounds)
+//   present  what exists; read after the scan, so a page that appears later is dirty in the next scan
+//   sent     dirty ∧ present; in the first round, all that is present
+//   zeroed   what the destination holds and is a hole here (the guest gave it back): a zero run, without touching the hole
+public sealed partial class OutgoingTransfer
+{
+    public async Task<RoundReport> PushRoundAsync(CancellationToken cancellation)
+    {
+        await AgreeAsync(cancellation);
+        long began = _time.GetTimestamp();
+        long wireBefore = BulkBytes();
+        long dataBefore = _counters.DataPages;
+        long zeroBefore = _counters.ZeroPages;
+        bool first = !_pushed;
+        await Task.Run(ChooseRound, cancellation);
+        long number = ++_round;
+        PushJob job = NewPush(_sending, _holes, PageFlags.None);
+        await RunJobAsync(job, cancellation);
+        await _life.WithinAsync(BarrierAsync(job.Barrier), _settings.AnswerDeadline, "The destination's confirmation of a round", cancellation);
+        long dirtyAfter = await Task.Run(ScanDirty, cancellation);
+        TimeSpan elapsed = _time.GetElapsedTime(began);
+        RoundReport report = new((int)number, _counters.DataPages - dataBefore, _counters.ZeroPages - zeroBefore, BulkBytes() - wireBefore, elapsed, dirtyAfter);
+        if (!first)
+            Interlocked.Add(ref _resent, report.PagesSent);
+        Volatile.Write(ref _dirtyRate, elapsed > TimeSpan.Zero ? (long)(dirtyAfter * _memory.PageSize / elapsed.TotalSeconds) : 0);
+        _lastRound = report;
+        return report;
+    }
+
+    public async Task FinishStoppedAsync(HandOverKind kind, Task<byte[]> deviceState, CancellationToken cancellation)
+    {
+        ArgumentNullException.ThrowIfNull(deviceState);
+        await AgreeAsync(cancellation);
+        // The device state is being saved at the same time; what saving writes is scanned afterwards. A pull without a push needs no tracking:
+        // nothing is read before the state is there.
+        bool nothingSent = kind == HandOverKind.Pull && !_pushed;
+        if (!nothingSent)
+            await Task.Run(ChooseRound, cancellation);
+        byte[] state = kind == HandOverKind.Complete
+            ? await SendRestAsync(deviceState, cancellation)
+            : await SendMissingMapAsync(deviceState, cancellation);
+        _ready.Expect();
+        SendState(state, kind);
+        await _life.WithinAsync(_ready.Task, _settings.ReadyDeadline, "The destination's readiness", cancellation);
+        if (kind == HandOverKind.Complete)
+            Volatile.Write(ref _verified, _terms.Verify == VerifyLevel.None ? -1 : 1);
+    }
+
+    private async Task<byte[]> SendRestAsync(Task<byte[]> deviceState, CancellationToken cancellation)
+    {
+        await RunJobAsync(NewPush(_sending, _holes, PageFlags.None), cancellation);
+        byte[] state = await StateAsync(deviceState, cancellation);
+        _dirty.Clear();
+        if (_memory.ScanDirty(_dirty) > 0)
+        {
+            // Few pages, seldom holes: they go as they are. From here on nothing writes, so every digest must match.
+            _present.Or(_dirty);
+            await RunJobAsync(NewPush(_dirty, null, PageFlags.Frozen), cancellation);
+        }
+
+        // Nobody waits for these barriers here: the destination checks the last one before it says Ready.
+        if (_terms.Verify == VerifyLevel.Full)
+            await RunJobAsync(new DigestJob(_present) { Barrier = ++_barrier }, cancellation);
+        return state;
+    }
+
+    private async Task<byte[]> StateAsync(Task<byte[]> deviceState, CancellationToken cancellation)
+    {
+        byte[] state = await _life.WithinAsync(deviceState, _settings.ReadyDeadline, "The device state", cancellation);
+        return state.Length <= Limits.DeviceStateBytes
+            ? state
+            : throw new FabricException(ErrorCodes.Unsupported, $"The device state has {state.Length} bytes; at most {Limits.DeviceStateBytes} can be moved.");
+    }
+
+    private void SendState(byte[] state, HandOverKind kind)
+    {
+        for (int offset = 0; offset < state.Length; offset += FrameHeader.SmallBody)
+            SendControl(FrameKind.DeviceState, (ulong)offset, state.AsSpan(offset, Math.Min(FrameHeader.SmallBody, state.Length - offset)));
+        Span<byte> body = stackalloc byte[FinishBody.Size];
+        bool pull = kind == HandOverKind.Pull;
+        new FinishBody(pull, state.Length, Xxh3.Hash128(state), _barrier, pull ? _missingPages : 0).Write(body);
+        SendControl(FrameKind.Finish, 0, body);
+    }
+
+    // Takes the dirty pages of now into _sending, the holes to be zeroed into _holes. Runs on a pool thread.
+    private void ChooseRound()
+    {
+        if (!_pushed)
+        {
+            _memory.StartDirtyTracking();
+            _memory.ReadPresence(_present);
+            _sending.CopyFrom(_present);
+            _holes.Clear();
+            _pushed = true;
+            return;
+        }
+
+        _memory.ScanDirty(_dirty);
+        _memory.ReadPresence(_present);
+        _sending.CopyFrom(_dirty);
+        _sending.And(_present);
+        _holes.CopyFrom(_atDestination);
+        _holes.AndNot(_present);
+        _dirty.Clear();
+    }
+
+    private long ScanDirty()
+    {
+        _memory.ScanDirty(_dirty);
+        return _dirty.CountSet();
+    }
+
+    private PushJob NewPush(PageBitmap pages, PageBitmap? holes, PageFlags flags)
+    {
+        long barrier = Interlocked.Increment(ref _barrier);
+        return new PushJob(pages, holes, _atDestination, ChunkPages(pages), flags, (ulong)_round) { Barrier = barrier };
+    }
+
+    // A small remainder is split finely, so that all connections share it and the destination writes while this end still reads.
+    private int ChunkPages(PageBitmap pages)
+    {
+        long share = pages.CountSet() / (4L * _workers.Count);
+        return (int)Math.Clamp(share, 1, Math.Clamp(_settings.PushFramePages, 1, Limits.PagesPerFrame));
+    }
+
+    private long BulkBytes()
+    {
+        long bytes = 0;
+        foreach (var channel in _channels.Bulk)
+            bytes += channel.BytesSent;
+        return bytes;
+    }
+}

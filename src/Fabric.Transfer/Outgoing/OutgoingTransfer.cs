@@ -1,0 +1,271 @@
+// The source's end of a migration. Threads, all made once and named after the migration:
+//
+//   caller (async)  ── rounds, stopped copy, token, pull: gives jobs to the bulk workers, awaits answers
+//   bulk0 … bulkN   ── chunks of the job at hand: digest, zero check, sendmsg from guest memory
+//   control         ── reads the destination's answers
+//   urgent          ── reads wanted pages, claims them, sends them at once
+//
+// Files: this one (state, answers), .Push (rounds, stopped copy), .Pull (hand-over with missing pages, serving them).
+using Fabric.Core;
+using Fabric.Machines;
+using Fabric.Migration;
+using Fabric.Transfer.Channels;
+using Fabric.Wire.Data;
+using Microsoft.Extensions.Logging;
+
+namespace Fabric.Transfer.Outgoing;
+
+/// <inheritdoc cref="IOutgoingTransfer"/>
+public sealed partial class OutgoingTransfer : IOutgoingTransfer
+{
+    private readonly IGuestMemory _memory;
+    private readonly TransferTerms _terms;
+    private readonly OutgoingChannels _channels;
+    private readonly TransferSettings _settings;
+    private readonly TimeProvider _time;
+    private readonly TransferLife _life;
+    private readonly BulkWorkers _workers;
+    private readonly SendCounters _counters = new();
+    private readonly PageSender _urgentSender;
+    private readonly bool _resume;
+    private readonly ITimer _ping;
+    private readonly ILogger _logger;
+
+    // Touched by the caller's flow, and between jobs only; _atDestination also by a job's senders under its lock.
+    private readonly PageBitmap _dirty;
+    private readonly PageBitmap _sending;
+    private readonly PageBitmap _present;
+    private readonly PageBitmap _holes;
+    private readonly PageBitmap _atDestination;
+    private bool _agreed;
+    private bool _pushed;
+    private int _round;
+    private long _barrier;
+
+    // What the destination is expected to say next; the control thread completes them.
+    private readonly Answer<bool> _termsAccepted = new();
+    private readonly Answer<bool> _ready = new();
+    private readonly Answer<long> _running = new();
+    private readonly Answer<bool> _pullDone = new();
+    private readonly Lock _barrierGate = new();
+    private long _barrierReached;
+    private TaskCompletionSource<long>? _barrierWaiter;
+
+    // Written by the flow, read by Snapshot.
+    private volatile RoundReport? _lastRound;
+    private long _dirtyRate = -1;
+    private long _resent;
+    private long _resumeMicroseconds = -1;
+    private int _verified = -1;
+
+    /// <param name="channels">Owned by the transfer from now on.</param>
+    /// <param name="resume">True: the VM runs at the destination already and its pull broke; only <see cref="ServePullAsync"/> may be called.</param>
+    public OutgoingTransfer(
+        IGuestMemory memory, TransferTerms terms, OutgoingChannels channels, BandwidthCap? cap, TransferSettings settings, TimeProvider time, ILogger logger,
+        bool resume = false, IPageOrder? order = null)
+    {
+        ArgumentNullException.ThrowIfNull(memory);
+        ArgumentNullException.ThrowIfNull(terms);
+        ArgumentNullException.ThrowIfNull(channels);
+        ArgumentNullException.ThrowIfNull(settings);
+        ArgumentNullException.ThrowIfNull(time);
+        ArgumentOutOfRangeException.ThrowIfNotEqual(memory.PageCount, terms.PageCount);
+        ArgumentOutOfRangeException.ThrowIfNotEqual(memory.PageSize, terms.PageSize);
+        ArgumentOutOfRangeException.ThrowIfNotEqual(channels.BulkConnections, terms.BulkConnections);
+        (_memory, _terms, _channels, _settings, _time, _resume) = (memory, terms, channels, settings, time, resume);
+        _order = order ?? new ForwardPivotOrder();
+        _logger = logger;
+        _dirty = new PageBitmap(memory.PageCount);
+        _sending = new PageBitmap(memory.PageCount);
+        _present = new PageBitmap(memory.PageCount);
+        _holes = new PageBitmap(memory.PageCount);
+        _atDestination = new PageBitmap(memory.PageCount);
+        string name = $"out-{terms.Migration.ToString()[..8]}";
+        _life = new TransferLife($"Outgoing transfer {terms.Migration}", time, logger);
+        _life.Own(channels.Control);
+        _life.Own(channels.Urgent);
+        foreach (DataChannel channel in channels.Bulk)
+            _life.Own(channel);
+        _urgentSender = new PageSender(channels.Urgent, memory, terms.Verify, cap, _counters, _life.Ended);
+        PageSender[] senders = [.. channels.Bulk.Select(c => new PageSender(c, memory, terms.Verify, cap, _counters, _life.Ended))];
+        _workers = new BulkWorkers(senders, _life, name);
+        _life.Start($"{name}-control", ControlLoop);
+        _life.Start($"{name}-urgent", UrgentLoop);
+        _ping = time.CreateTimer(static t => ((OutgoingTransfer)t!).Ping(), this, settings.PingInterval, settings.PingInterval);
+    }
+
+    public MigrationStats Snapshot()
+    {
+        RoundReport? last = _lastRound;
+        PullSource? pull = _pull;
+        long wire = _channels.Control.BytesSent + _channels.Urgent.BytesSent + _channels.Bulk.Sum(c => c.BytesSent);
+        long remaining = pull?.Left ?? last?.DirtyAfter ?? 0;
+        double? rate = last is { Elapsed.Ticks: > 0 } ? last.WireBytes / last.Elapsed.TotalSeconds : null;
+        return new MigrationStats
+        {
+            TotalBytes = _memory.PageCount * _memory.PageSize,
+            WireBytes = wire,
+            PagesSent = _counters.DataPages,
+            PagesZero = _counters.ZeroPages,
+            PagesResent = Volatile.Read(ref _resent),
+            Rounds = last?.Round ?? 0,
+            RemainingBytes = remaining * _memory.PageSize,
+            DirtyRate = Volatile.Read(ref _dirtyRate) is >= 0 and var dirty ? dirty : null,
+            WireRate = (long?)rate,
+            ExpectedDowntimeMs = rate is > 0 ? remaining * _memory.PageSize / rate * 1000 : null,
+            ResumeMs = Volatile.Read(ref _resumeMicroseconds) is >= 0 and var micros ? micros / 1000.0 : null,
+            Verified = Volatile.Read(ref _verified) switch { 0 => false, 1 => true, _ => null },
+        };
+    }
+
+    public async Task PassTokenAsync(Epoch epoch, CancellationToken cancellation)
+    {
+        _running.Expect();
+        SendControl(FrameKind.Token, (ulong)epoch.Value);
+        long micros = await _life.WithinAsync(_running.Task, _settings.AnswerDeadline, "The destination's word that the VM runs", cancellation);
+        Volatile.Write(ref _resumeMicroseconds, micros);
+    }
+
+    /// <summary>Ends the connections, waits for the threads. Not from one of them.</summary>
+    public async ValueTask DisposeAsync()
+    {
+        await _ping.DisposeAsync();
+        _life.End();
+        await Task.Factory.StartNew(_life.Dispose, CancellationToken.None, TaskCreationOptions.LongRunning, TaskScheduler.Default);
+        _channels.Dispose();
+        if (_pushed)
+            StopTracking();
+        _resumed.Dispose();
+    }
+
+    // The guest that stays, or that was handed over and is about to be removed, pays for no more tracking.
+    private void StopTracking()
+    {
+        try
+        {
+            _memory.StopDirtyTracking();
+        }
+        catch (Exception e) when (e is FabricException or ObjectDisposedException)
+        {
+            _logger.LogDebug(e, "Dirty tracking ended with its machine");
+        }
+    }
+
+    private async Task AgreeAsync(CancellationToken cancellation)
+    {
+        _life.ThrowIfOver();
+        if (_agreed)
+            return;
+        byte[] body = new byte[TermsBody.Size];
+        new TermsBody(_terms.PageSize, _terms.PageCount, _terms.BulkConnections, _terms.Verify, _resume).Write(body);
+        _termsAccepted.Expect();
+        SendControl(FrameKind.Terms, 0, body);
+        await _life.WithinAsync(_termsAccepted.Task, _settings.AnswerDeadline, "The destination's agreement to the terms", cancellation);
+        _agreed = true;
+    }
+
+    // Sends from the caller's flow. A broken connection ends the transfer, as it does in a thread.
+    private void SendControl(FrameKind kind, ulong argument = 0, ReadOnlySpan<byte> body = default)
+    {
+        _life.ThrowIfOver();
+        try
+        {
+            _channels.Control.Send(kind, argument, body);
+        }
+        catch (FabricException e)
+        {
+            _life.Fail(e);
+            throw _life.Error ?? e;
+        }
+    }
+
+    private async Task RunJobAsync(BulkJob job, CancellationToken cancellation)
+    {
+        _workers.Give(job);
+        // No deadline of its own: every send has one, and the destination's silence ends the transfer.
+        await _life.WithinAsync(job.Done.Task, Timeout.InfiniteTimeSpan, "The senders' end", cancellation);
+    }
+
+    private Task<long> BarrierAsync(long number)
+    {
+        lock (_barrierGate)
+        {
+            if (_barrierReached >= number)
+                return Task.FromResult(number);
+            _barrierWaiter = new TaskCompletionSource<long>(TaskCreationOptions.RunContinuationsAsynchronously);
+            return _barrierWaiter.Task;
+        }
+    }
+
+    private void Ping()
+    {
+        if (_life.IsOver)
+            return;
+        try
+        {
+            _channels.Control.Send(FrameKind.Ping);
+        }
+        catch (FabricException e)
+        {
+            _life.Fail(e);
+        }
+    }
+
+    private void ControlLoop()
+    {
+        while (!_life.IsOver)
+        {
+            FrameHeader header = _channels.Control.Receive(_settings.SilenceDeadline, out ReadOnlySpan<byte> body);
+            switch (header.Kind)
+            {
+                case FrameKind.Pong:
+                    break;
+                case FrameKind.TermsAccepted:
+                    _termsAccepted.Say(true, _channels.Control, header.Kind);
+                    break;
+                case FrameKind.LackMap:
+                    TakeLackMap(header, body);
+                    break;
+                case FrameKind.BarrierReached:
+                    TakeBarrier((long)header.Argument);
+                    break;
+                case FrameKind.Ready:
+                    _ready.Say(true, _channels.Control, header.Kind);
+                    break;
+                case FrameKind.Running:
+                    _running.Say(Math.Max(0, BitConverter.ToInt64(body)), _channels.Control, header.Kind);
+                    break;
+                case FrameKind.PullDone:
+                    _pullDone.Say(body[0] == 1, _channels.Control, header.Kind);
+                    break;
+                case FrameKind.NotReady or FrameKind.TokenRefused or FrameKind.Bye:
+                    throw Refusal(header.Kind, body);
+                default:
+                    throw _channels.Control.Malformed($"a {header.Kind} frame, which a destination does not send");
+            }
+        }
+    }
+
+    private FabricException Refusal(FrameKind kind, ReadOnlySpan<byte> body)
+    {
+        if (!ErrorText.TryDecode(body, out FabricError? value, out FabricError? error))
+            return new FabricException(error);
+        if (value.Code == ErrorCodes.Corrupt)
+            Volatile.Write(ref _verified, 0);
+        return new FabricException(value with { Message = $"The destination says {kind}: {value.Message}" });
+    }
+
+    private void TakeBarrier(long number)
+    {
+        TaskCompletionSource<long>? waiter;
+        lock (_barrierGate)
+        {
+            if (number != _barrierReached + 1 || number > Volatile.Read(ref _barrier))
+                throw _channels.Control.Malformed($"barrier {number} reached, after {_barrierReached} of {_barrier}");
+            _barrierReached = number;
+            waiter = number == _barrier ? _barrierWaiter : null;
+        }
+
+        waiter?.TrySetResult(number);
+    }
+}

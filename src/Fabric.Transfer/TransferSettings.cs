@@ -1,0 +1,45 @@
+using Fabric.Core;
+
+namespace Fabric.Transfer;
+
+/// <summary>Deadlines and sizes of the data plane. The defaults suit a data centre; tests shorten the deadlines.</summary>
+public sealed record TransferSettings
+{
+    public static TransferSettings Default { get; } = new();
+
+    /// <summary>A connection that has not said hello by then is closed.</summary>
+    public TimeSpan HelloDeadline { get; init; } = TimeSpan.FromSeconds(5);
+
+    /// <summary>For making one connection, its hello included.</summary>
+    public TimeSpan ConnectDeadline { get; init; } = TimeSpan.FromSeconds(5);
+
+    /// <summary>From a frame's first byte to its last, in either direction.</summary>
+    public TimeSpan FrameDeadline { get; init; } = TimeSpan.FromSeconds(30);
+
+    /// <summary>The source says so much on the control connection, the destination answers it.</summary>
+    public TimeSpan PingInterval { get; init; } = TimeSpan.FromSeconds(1);
+
+    /// <summary>A peer that said nothing on the control connection for so long is unreachable.</summary>
+    public TimeSpan SilenceDeadline { get; init; } = TimeSpan.FromSeconds(10);
+
+    /// <summary>For one answer of the peer: terms, a barrier after the last byte was sent, Running after the token.</summary>
+    public TimeSpan AnswerDeadline { get; init; } = TimeSpan.FromSeconds(30);
+
+    /// <summary>From Finish to Ready: the destination verifies and loads the device state.</summary>
+    public TimeSpan ReadyDeadline { get; init; } = TimeSpan.FromSeconds(60);
+
+    /// <summary>How long a blocking socket call waits before it looks at the clock; milliseconds.</summary>
+    public int SliceMilliseconds { get; init; } = 250;
+
+    /// <summary>Pages of a bulk frame while pushing, 1 to <see cref="Limits.PagesPerFrame"/>.</summary>
+    public int PushFramePages { get; init; } = 128;
+
+    /// <summary>Pages of a bulk frame while pulling: small, so that an urgent page finds a short queue.</summary>
+    public int PullFramePages { get; init; } = 64;
+
+    /// <summary>Socket buffers of a bulk connection in bytes; 0 leaves it to the kernel.</summary>
+    public int BulkBufferBytes { get; init; } = 4 * 1024 * 1024;
+
+    /// <summary>Bytes that a bulk connection may hold back in the kernel while pulling.</summary>
+    public int PullUnsentBytes { get; init; } = 256 * 1024;
+}

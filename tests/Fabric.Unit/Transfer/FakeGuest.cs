@@ -1,0 +1,259 @@
+using Fabric.Core;
+using Fabric.Machines;
+using Fabric.Native;
+
+namespace Fabric.Unit.Transfer;
+
+/// <summary>
+/// Guest memory without a guest: anonymous pages, presence and dirty bits in software, and a trap whose "guest" reads through
+/// <see cref="GuestRead"/>. Guest accesses take the lock, so each is atomic beside installs, as with a real userfaultfd; what the transfer reads and
+/// writes by address takes none, as with real memory.
+/// </summary>
+internal sealed class FakeGuest : IGuestMemory, IDisposable
+{
+    private readonly object _gate = new();
+    private readonly MappedMemory _memory;
+    private readonly PageBitmap _present;
+    private readonly PageBitmap _dirty;
+    private readonly bool _receives;
+    private bool _tracking;
+    private FakeTrap? _trap;
+
+    /// <param name="receives">True: a destination, whose pages begin to exist when they are written by address.</param>
+    public FakeGuest(long pages, bool receives)
+    {
+        PageCount = pages;
+        _memory = MappedMemory.Anonymous(pages * PageSize);
+        _present = new PageBitmap(pages);
+        _dirty = new PageBitmap(pages);
+        _receives = receives;
+    }
+
+    public int PageSize => VmSpec.PageSize;
+
+    public long PageCount { get; }
+
+    public nint Address => _memory.Address;
+
+    /// <summary>A page whose writes dirty tracking misses from now on: a planted defect.</summary>
+    public long BlindPage { get; set; } = -1;
+
+    public int Traps { get; private set; }
+
+    public bool IsTrapped => _trap is not null;
+
+    public bool IsTracking => _tracking;
+
+    public void ReadPresence(PageBitmap present)
+    {
+        lock (_gate)
+            present.CopyFrom(_present);
+    }
+
+    public void StartDirtyTracking()
+    {
+        lock (_gate)
+        {
+            _tracking = true;
+            _dirty.Clear();
+        }
+    }
+
+    public long ScanDirty(PageBitmap dirty)
+    {
+        lock (_gate)
+        {
+            long count = _dirty.CountSet();
+            dirty.Or(_dirty);
+            _dirty.Clear();
+            return count;
+        }
+    }
+
+    public void StopDirtyTracking() => _tracking = false;
+
+    public void Discard(PageRun run)
+    {
+        lock (_gate)
+        {
+            PageBytes.Fill(At(run.First), (long)run.Count * PageSize, 0);
+            _present.ClearRun(run);
+        }
+    }
+
+    public IMissingPageTrap TrapMissing()
+    {
+        lock (_gate)
+        {
+            if (_trap is not null)
+                throw new InvalidOperationException("One trap at a time.");
+            Traps++;
+            // Until the trap is armed only the transfer writes here, by address: what is not zero exists.
+            if (_receives && Traps == 1)
+            {
+                for (long page = 0; page < PageCount; page++)
+                    _present[page] = !PageBytes.IsZero(At(page), PageSize);
+            }
+
+            return _trap = new FakeTrap(this);
+        }
+    }
+
+    /// <summary>The guest writes a page full of a value derived from the page and the version.</summary>
+    public void GuestWrite(long page, ulong version)
+    {
+        lock (_gate)
+        {
+            AwaitPage(page);
+            PageBytes.Fill(At(page), PageSize, (byte)(1 + ((ulong)page * 31 + version) % 251));
+            // The first words differ from page to page, so that no two pages are equal by accident.
+            PageBytes.Fill(At(page), 8, (byte)((ulong)page >> 8));
+            PageBytes.Fill(At(page) + 16, 8, (byte)(version >> 8));
+            Touched(page);
+        }
+    }
+
+    public void GuestZero(long page)
+    {
+        lock (_gate)
+        {
+            AwaitPage(page);
+            PageBytes.Fill(At(page), PageSize, 0);
+            Touched(page);
+        }
+    }
+
+    /// <summary>The guest gives a page back (balloon): a hole.</summary>
+    public void GuestGiveBack(long page)
+    {
+        lock (_gate)
+        {
+            PageBytes.Fill(At(page), PageSize, 0);
+            _present[page] = false;
+        }
+    }
+
+    /// <summary>The guest reads a page: its digest, after waiting for it if it is missing and trapped.</summary>
+    public UInt128 GuestRead(long page)
+    {
+        lock (_gate)
+        {
+            AwaitPage(page);
+            return Xxh3.Hash128(At(page), PageSize);
+        }
+    }
+
+    public UInt128 Peek(long page) => Xxh3.Hash128(At(page), PageSize);
+
+    public void Dispose() => _memory.Dispose();
+
+    /// <summary>The agent died: the trap's owner is gone, the trap itself stays, and its next owner is given a new handle.</summary>
+    public void ForgetTrapOwner()
+    {
+        lock (_gate)
+            _trap = null;
+    }
+
+    private nint At(long page) => _memory.Address + (nint)(page * PageSize);
+
+    private void Touched(long page)
+    {
+        _present[page] = true;
+        if (_tracking && page != BlindPage)
+            _dirty[page] = true;
+    }
+
+    private void AwaitPage(long page)
+    {
+        if (Traps == 0 || !_receives)
+            return;
+        while (!_present[page] && !TrapGone)
+        {
+            _trap?.Report(page);
+            if (!Monitor.Wait(_gate, TimeSpan.FromSeconds(20)))
+                throw new TimeoutException($"Nobody installed page {page} within 20 s.");
+        }
+    }
+
+    private bool TrapGone { get; set; }
+
+    private sealed class FakeTrap(FakeGuest guest) : IMissingPageTrap
+    {
+        private readonly Queue<long> _faults = new();
+        private bool _interrupted;
+
+        public void Report(long page)
+        {
+            _faults.Enqueue(page);
+            Monitor.PulseAll(guest._gate);
+        }
+
+        public int WaitFaults(Span<long> pages, int deadlineMilliseconds)
+        {
+            lock (guest._gate)
+            {
+                if (_faults.Count == 0 && !_interrupted)
+                    Monitor.Wait(guest._gate, deadlineMilliseconds);
+                _interrupted = false;
+                int count = 0;
+                while (count < pages.Length && _faults.TryDequeue(out long page))
+                    pages[count++] = page;
+                return count;
+            }
+        }
+
+        public void Interrupt()
+        {
+            lock (guest._gate)
+            {
+                _interrupted = true;
+                Monitor.PulseAll(guest._gate);
+            }
+        }
+
+        public InstallOutcome Install(PageRun run, nint source) => Install(run, source, zeros: false);
+
+        public InstallOutcome InstallZeros(PageRun run) => Install(run, 0, zeros: true);
+
+        public void Wake(PageRun run)
+        {
+            lock (guest._gate)
+                Monitor.PulseAll(guest._gate);
+        }
+
+        public void Dispose()
+        {
+            lock (guest._gate)
+            {
+                guest._trap = null;
+                guest.TrapGone = true;
+                Monitor.PulseAll(guest._gate);
+            }
+        }
+
+        private InstallOutcome Install(PageRun run, nint source, bool zeros)
+        {
+            lock (guest._gate)
+            {
+                InstallOutcome outcome = InstallOutcome.Installed;
+                for (long page = run.First; page < run.End; page++)
+                {
+                    if (guest._present[page])
+                    {
+                        outcome = InstallOutcome.SomeAlreadyPresent;
+                        continue;
+                    }
+
+                    if (zeros)
+                        PageBytes.Fill(guest.At(page), guest.PageSize, 0);
+                    else
+                        PageBytes.Copy(source + (nint)((page - run.First) * guest.PageSize), guest.At(page), guest.PageSize);
+                    guest._present[page] = true;
+                }
+
+                Monitor.PulseAll(guest._gate);
+                return outcome;
+            }
+        }
+    }
+}

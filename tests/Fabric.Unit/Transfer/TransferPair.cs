@@ -1,0 +1,124 @@
+using System.Net;
+using Fabric.Core;
+using Fabric.Migration;
+using Fabric.Transfer.Incoming;
+using Fabric.Transfer.Outgoing;
+using Fabric.Transfer;
+using Microsoft.Extensions.Logging.Abstractions;
+using Xunit;
+
+namespace Fabric.Unit.Transfer;
+
+/// <summary>Both ends of a migration over real loopback sockets, with fake guests.</summary>
+internal sealed class TransferPair : IAsyncDisposable, IIncomingHandler
+{
+    private readonly TaskCompletionSource<Epoch> _accepted = new(TaskCreationOptions.RunContinuationsAsynchronously);
+    private readonly VerifyLevel _verify;
+    private readonly int _bulk;
+    private IDisposable? _registration;
+
+    public TransferPair(long pages, VerifyLevel verify = VerifyLevel.Full, int bulk = 2, TransferSettings? settings = null, PullState? pullState = null)
+    {
+        _verify = verify;
+        _bulk = bulk;
+        Settings = settings ?? new TransferSettings { SilenceDeadline = TimeSpan.FromSeconds(5), SliceMilliseconds = 50 };
+        Source = new FakeGuest(pages, receives: false);
+        Destination = new FakeGuest(pages, receives: true);
+        Pull = pullState ?? PullState.InMemory(Migration, pages, verify == VerifyLevel.Full);
+        Listener = new DataListener(new IPEndPoint(IPAddress.Loopback, 0), Settings, TimeProvider.System, NullLogger.Instance);
+    }
+
+    public static MigrationId Migration { get; } = MigrationId.Parse("0123456789abcdef0123456789abcdef");
+
+    public static Ticket Ticket { get; } = new(new string('7', 64));
+
+    public TransferSettings Settings { get; }
+
+    public FakeGuest Source { get; }
+
+    public FakeGuest Destination { get; }
+
+    public PullState Pull { get; set; }
+
+    public DataListener Listener { get; }
+
+    public byte[] State { get; } = [.. Enumerable.Range(0, 78_000).Select(i => (byte)(i * 7))];
+
+    public byte[]? LoadedState { get; private set; }
+
+    public IncomingTransfer Incoming { get; private set; } = null!;
+
+    public OutgoingTransfer Outgoing { get; private set; } = null!;
+
+    public Task Running { get; private set; } = Task.CompletedTask;
+
+    public Task<Epoch> Accepted => _accepted.Task;
+
+    /// <summary>What the destination's machine does while it loads its state, and before it accepts the token.</summary>
+    public Func<Task> WhileLoading { get; set; } = () => Task.CompletedTask;
+
+    public Func<Task> BeforeAccept { get; set; } = () => Task.CompletedTask;
+
+    public DataEndpoint Endpoint => new("127.0.0.1", Listener.Endpoint.Port);
+
+    public async Task ConnectAsync(bool resume = false, BandwidthCap? cap = null)
+    {
+        Incoming = new IncomingTransfer(Destination, Migration, Pull, Settings, TimeProvider.System, NullLogger.Instance);
+        _registration = Listener.Register(Migration, Ticket, Incoming);
+        Running = Incoming.RunAsync(this, CancellationToken.None);
+        OutgoingChannels channels = await OutgoingConnector.ConnectAsync(Endpoint, Migration, Ticket, _bulk, Settings, TimeProvider.System, CancellationToken.None);
+        TransferTerms terms = new(Migration, Source.PageSize, Source.PageCount, _bulk, _verify);
+        Outgoing = new OutgoingTransfer(Source, terms, channels, cap, Settings, TimeProvider.System, NullLogger.Instance, resume);
+    }
+
+    public async Task DisconnectAsync()
+    {
+        _registration?.Dispose();
+        if (Outgoing is not null)
+            await Outgoing.DisposeAsync();
+        if (Incoming is not null)
+        {
+            await Record.ExceptionAsync(() => Running);
+            await Incoming.DisposeAsync();
+        }
+    }
+
+    public Task FinishAsync(HandOverKind kind) => Outgoing.FinishStoppedAsync(kind, Task.FromResult(State), CancellationToken.None);
+
+    public Task TokenAsync() => Outgoing.PassTokenAsync(new Epoch(7), CancellationToken.None);
+
+    public async Task LoadDeviceStateAsync(ReadOnlyMemory<byte> state, HandOverKind kind, CancellationToken cancellation)
+    {
+        LoadedState = state.ToArray();
+        await WhileLoading();
+    }
+
+    public async Task AcceptTokenAsync(Epoch epoch, CancellationToken cancellation)
+    {
+        await BeforeAccept();
+        _accepted.TrySetResult(epoch);
+    }
+
+    /// <summary>Pages whose contents differ; looks without the guest's help.</summary>
+    public List<long> Differences()
+    {
+        List<long> differing = [];
+        for (long page = 0; page < Source.PageCount; page++)
+        {
+            if (Source.Peek(page) != Destination.Peek(page))
+                differing.Add(page);
+        }
+
+        return differing;
+    }
+
+    public async ValueTask DisposeAsync()
+    {
+        await DisconnectAsync();
+        await Listener.DisposeAsync();
+        Pull.Trap?.Dispose();
+        Pull.Dispose();
+        Source.Dispose();
+        Destination.Dispose();
+    }
+}
