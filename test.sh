@@ -67,9 +67,8 @@ else
 fi
 
 scripts=(fabric test.sh .ci/run guests/build.sh deploy/*.sh)
-for script in "${scripts[@]}"; do
-  check "syntax of $script" bash -n "$script"
-done | grep -v '  syntax of' || true
+# shellcheck disable=SC2016
+check "syntax of the scripts" bash -c 'for script; do bash -n "$script" || exit 1; done' - "${scripts[@]}"
 if command -v shellcheck >/dev/null; then
   check "shellcheck" shellcheck -S warning "${scripts[@]}" guests/init
 fi
