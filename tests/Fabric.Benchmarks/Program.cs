@@ -1,1 +1,44 @@
-return 0;
+using Fabric.Benchmarks.Compare;
+using Fabric.Core;
+
+// fabric-bench COMMAND [--option value]…
+string command = args.Length > 0 ? args[0] : "";
+var options = new Dictionary<string, string>(StringComparer.Ordinal);
+for (int i = 1; i < args.Length; i += 2)
+{
+    if (!args[i].StartsWith("--", StringComparison.Ordinal) || i + 1 >= args.Length)
+        return Refuse($"'{args[i]}' is not an option with a value.");
+    options[args[i][2..]] = args[i + 1];
+}
+
+using var interrupt = new CancellationTokenSource();
+Console.CancelKeyPress += (_, pressed) =>
+{
+    // The processes of this run are ended on the way out.
+    pressed.Cancel = true;
+    interrupt.Cancel();
+};
+try
+{
+    return command switch
+    {
+        "compare-qemu" => await CompareQemu.RunAsync(options, Console.Out, interrupt.Token),
+        _ => Refuse($"There is no benchmark '{command}'."),
+    };
+}
+catch (OperationCanceledException) when (interrupt.IsCancellationRequested)
+{
+    return 130;
+}
+catch (FabricException error)
+{
+    Console.Error.WriteLine(error.Error);
+    return 1;
+}
+
+static int Refuse(string why)
+{
+    Console.Error.WriteLine(why);
+    Console.Error.WriteLine(CompareQemu.Usage);
+    return 2;
+}
