@@ -1,0 +1,328 @@
+using System.Globalization;
+using System.Net.Sockets;
+using System.Text.Json;
+using Fabric.Core;
+using Fabric.Native;
+using Microsoft.Extensions.Logging;
+
+namespace Fabric.Machines.Qemu;
+
+/// <summary>
+/// One QEMU process. The switch-over's four steps here are <see cref="StopAsync"/> and <see cref="SaveDeviceStateAsync"/> at the source,
+/// <see cref="LoadDeviceStateAsync"/> and <see cref="ContinueAsync"/> at the destination; each is one exchange with QEMU.
+/// </summary>
+internal sealed partial class QemuMachine : IMachine
+{
+    private static readonly TimeSpan LoadPollPeriod = TimeSpan.FromMilliseconds(100);
+
+    private readonly QemuOptions _options;
+    private readonly TimeProvider _time;
+    private readonly ILogger _log;
+    private readonly MachineFiles _files;
+    private readonly ProcessHandle _process;
+    private readonly QmpSession _qmp;
+    private readonly QemuMemory _memory;
+    private readonly Func<int?> _exitCode;
+    private readonly DeathWatch _deaths;
+    private readonly Task _death;
+    private readonly LoadWatch _load;
+    private volatile bool _awaitingState;
+    private volatile bool _killed;
+    private int _disposed;
+
+    internal QemuMachine(
+        AdoptionRecord record, QemuOptions options, TimeProvider time, ILogger log, ProcessHandle process, QmpSession qmp, LoadWatch load,
+        QemuMemory memory, DeathWatch deaths, Func<int?> exitCode)
+    {
+        Spec = record.Spec;
+        AdoptionRecord = record.ToJson();
+        _options = options;
+        _time = time;
+        _log = log;
+        _files = record.Files;
+        _process = process;
+        _qmp = qmp;
+        _load = load;
+        _memory = memory;
+        _exitCode = exitCode;
+        Balloon = new QemuBalloon(qmp, options, Spec.MemoryBytes);
+        _deaths = deaths;
+        _death = deaths.WhenExited(process);
+        Exited = DescribeDeathAsync();
+    }
+
+    public VmSpec Spec { get; }
+
+    public IGuestMemory Memory => _memory;
+
+    public IBalloon? Balloon { get; }
+
+    public string AdoptionRecord { get; }
+
+    public int? ProcessId => _process.Identity.ProcessId;
+
+    public Task<string> Exited { get; }
+
+    public string ConsoleLog => _files.ConsoleLog;
+
+    public async ValueTask<MachineStatus> QueryStatusAsync(CancellationToken cancellation)
+    {
+        if (_process.HasExited)
+            return MachineStatus.Exited;
+        string? status;
+        try
+        {
+            status = QmpJson.Text(await _qmp.ExecuteAsync("query-status", null, _options.CommandDeadline, cancellation), "status");
+        }
+        catch (FabricException) when (_process.HasExited)
+        {
+            return MachineStatus.Exited;
+        }
+
+        return status switch
+        {
+            "running" => MachineStatus.Running,
+            "inmigrate" => MachineStatus.AwaitingState,
+            "shutdown" or "guest-panicked" or "internal-error" => MachineStatus.Exited,
+            null => throw new FabricException(ErrorCodes.MachineFailed, "QEMU answered 'query-status' without a status."),
+            _ => MachineStatus.Paused,
+        };
+    }
+
+    public async ValueTask StopAsync(CancellationToken cancellation) => await CommandAsync("stop", null, _options.StateDeadline, cancellation);
+
+    public async ValueTask ContinueAsync(CancellationToken cancellation)
+    {
+        // QEMU would take "cont" as a wish and start by itself as soon as a state is loaded: nobody but the owner of the run token decides that.
+        if (_awaitingState)
+            throw new FabricException(ErrorCodes.Conflict, $"VM '{Spec.Name}' waits for its device state and cannot run yet.", "Load the device state first.");
+        await CommandAsync("cont", null, _options.StateDeadline, cancellation);
+    }
+
+    public async ValueTask<byte[]> SaveDeviceStateAsync(bool releaseDisks, CancellationToken cancellation)
+    {
+        // "xen-" in name only: it writes the state of all devices and CPUs, without RAM. "live" with a stopped VM releases the disk images.
+        try
+        {
+            await CommandAsync("xen-save-devices-state", Write, _options.StateDeadline, cancellation);
+            long length = new FileInfo(_files.DeviceState).Length;
+            if (length is 0 or > Limits.DeviceStateBytes)
+                throw new FabricException(ErrorCodes.MachineFailed, $"The device state of VM '{Spec.Name}' has {length} bytes; 1 to {Limits.DeviceStateBytes} are possible.");
+            return await File.ReadAllBytesAsync(_files.DeviceState, cancellation);
+        }
+        finally
+        {
+            File.Delete(_files.DeviceState);
+        }
+
+        void Write(Utf8JsonWriter writer)
+        {
+            writer.WriteString("filename", _files.DeviceState);
+            writer.WriteBoolean("live", releaseDisks);
+        }
+    }
+
+    public async ValueTask LoadDeviceStateAsync(ReadOnlyMemory<byte> state, CancellationToken cancellation)
+    {
+        if (!_awaitingState)
+            throw new FabricException(ErrorCodes.Conflict, $"VM '{Spec.Name}' does not wait for a device state.", "Only a machine born as incoming loads one, and only once.");
+        long began = _time.GetTimestamp();
+        using var limit = new CancellationTokenSource(_options.StateDeadline, _time);
+        using var either = CancellationTokenSource.CreateLinkedTokenSource(limit.Token, cancellation);
+        var outcome = _load.Arm();
+        try
+        {
+            await SendStateAsync(state, either.Token);
+            await WaitLoadedAsync(outcome, either.Token);
+        }
+        catch (OperationCanceledException) when (!cancellation.IsCancellationRequested)
+        {
+            throw new FabricException(
+                ErrorCodes.DeadlineExceeded, $"VM '{Spec.Name}' did not load its device state within {_options.StateDeadline.TotalSeconds:0} s.", "Loading touches guest memory: missing pages must be served meanwhile.");
+        }
+
+        _awaitingState = false;
+        LogLoaded(Spec.Name.Value, state.Length, _time.GetElapsedTime(began).TotalMilliseconds);
+    }
+
+    public async ValueTask ReclaimDisksAsync(CancellationToken cancellation)
+    {
+        // "cont" would take the locks too, but it also runs the guest. Exporting a node activates it and takes its locks, and nothing else; the
+        // export is gone before anybody could connect to it.
+        if (Spec.Disks.Count == 0)
+            return;
+        await CommandAsync("nbd-server-start", WriteServer, _options.CommandDeadline, cancellation);
+        try
+        {
+            for (int i = 0; i < Spec.Disks.Count; i++)
+            {
+                string node = QemuCommandLine.DiskNode(i);
+                await CommandAsync("block-export-add", writer => WriteExport(writer, node), _options.StateDeadline, cancellation);
+                await CommandAsync("block-export-del", writer => writer.WriteString("id", "reclaim-" + node), _options.CommandDeadline, cancellation);
+
+                // QEMU ignores a failure of this activation; the kernel knows whether the lock is really held.
+                if (!DiskLocks.IsHeld(_process.Identity.ProcessId, Spec.Disks[i].Path))
+                {
+                    throw new FabricException(
+                        ErrorCodes.Conflict, $"VM '{Spec.Name}' cannot take the lock of '{Spec.Disks[i].Path}' again: somebody else holds it.", "Find out where the VM runs before anything else.");
+                }
+            }
+        }
+        finally
+        {
+            await CommandAsync("nbd-server-stop", null, _options.CommandDeadline, CancellationToken.None);
+            File.Delete(_files.Reclaim);
+        }
+
+        void WriteServer(Utf8JsonWriter writer)
+        {
+            writer.WriteStartObject("addr");
+            writer.WriteString("type", "unix");
+            writer.WriteStartObject("data");
+            writer.WriteString("path", _files.Reclaim);
+            writer.WriteEndObject();
+            writer.WriteEndObject();
+        }
+
+        static void WriteExport(Utf8JsonWriter writer, string node)
+        {
+            writer.WriteString("type", "nbd");
+            writer.WriteString("id", "reclaim-" + node);
+            writer.WriteString("node-name", node);
+            writer.WriteBoolean("writable", false);
+        }
+    }
+
+    public async ValueTask KillAsync(CancellationToken cancellation)
+    {
+        if (!_process.HasExited)
+        {
+            _killed = true;
+            _process.SendKill();
+        }
+
+        try
+        {
+            await _death.WaitAsync(_options.KillDeadline, _time, cancellation);
+        }
+        catch (TimeoutException error)
+        {
+            throw new FabricException(
+                ErrorCodes.DeadlineExceeded, $"QEMU process {ProcessId} of VM '{Spec.Name}' did not end within {_options.KillDeadline.TotalSeconds:0} s of SIGKILL.", "It may wait for a disk that does not answer.", error);
+        }
+
+        // Exited's sentence quotes the log that is about to go.
+        await Exited.WaitAsync(_options.KillDeadline, _time, cancellation);
+        _files.Remove();
+    }
+
+    public async ValueTask DisposeAsync()
+    {
+        if (Interlocked.Exchange(ref _disposed, 1) != 0)
+            return;
+        await _qmp.DisposeAsync();
+        _memory.Dispose();
+        _deaths.Release(_process);
+    }
+
+    /// <summary>Readies a machine that was born to wait: QEMU reports the end of the load, takes no disk lock before "cont", and has no page.</summary>
+    internal async Task PrepareIncomingAsync(CancellationToken cancellation)
+    {
+        await CommandAsync("migrate-set-capabilities", WriteCapabilities, _options.CommandDeadline, cancellation);
+        // Whatever QEMU put into RAM while it started is not the guest's.
+        for (long page = 0; page < _memory.PageCount;)
+        {
+            int count = (int)Math.Min(_memory.PageCount - page, int.MaxValue);
+            _memory.Discard(new PageRun(page, count));
+            page += count;
+        }
+
+        _awaitingState = true;
+
+        static void WriteCapabilities(Utf8JsonWriter writer)
+        {
+            writer.WriteStartArray("capabilities");
+            foreach (string name in new[] { "events", "late-block-activate" })
+            {
+                writer.WriteStartObject();
+                writer.WriteString("capability", name);
+                writer.WriteBoolean("state", true);
+                writer.WriteEndObject();
+            }
+
+            writer.WriteEndArray();
+        }
+    }
+
+    /// <summary>Asks QEMU what an adopted machine is doing.</summary>
+    internal async Task RecallAsync(CancellationToken cancellation) =>
+        _awaitingState = await QueryStatusAsync(cancellation) == MachineStatus.AwaitingState;
+
+    private async ValueTask<JsonElement> CommandAsync(string command, Action<Utf8JsonWriter>? arguments, TimeSpan deadline, CancellationToken cancellation)
+    {
+        try
+        {
+            return await _qmp.ExecuteAsync(command, arguments, deadline, cancellation);
+        }
+        catch (FabricException error) when (_process.HasExited)
+        {
+            string how = await Exited.WaitAsync(_options.CommandDeadline, _time, cancellation);
+            throw new FabricException(ErrorCodes.MachineFailed, $"VM '{Spec.Name}': '{command}' failed because the machine is gone: {how}", cause: error);
+        }
+    }
+
+    private async Task SendStateAsync(ReadOnlyMemory<byte> state, CancellationToken cancellation)
+    {
+        using var socket = new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
+        try
+        {
+            await socket.ConnectAsync(new UnixDomainSocketEndPoint(_files.Incoming), cancellation);
+            for (int done = 0; done < state.Length;)
+                done += await socket.SendAsync(state[done..], SocketFlags.None, cancellation);
+            socket.Shutdown(SocketShutdown.Send);
+        }
+        catch (SocketException error)
+        {
+            string why = _process.HasExited ? await Exited.WaitAsync(_options.CommandDeadline, _time, cancellation) : error.Message;
+            throw new FabricException(ErrorCodes.MachineFailed, $"VM '{Spec.Name}' does not take its device state: {why}", cause: error);
+        }
+    }
+
+    /// <summary>QEMU's event says it without delay; the slow question covers an event lost with a broken connection.</summary>
+    private async Task WaitLoadedAsync(Task<bool> outcome, CancellationToken cancellation)
+    {
+        while (true)
+        {
+            await Task.WhenAny(outcome, _death, Task.Delay(LoadPollPeriod, _time, cancellation));
+            cancellation.ThrowIfCancellationRequested();
+            if (outcome.IsCompletedSuccessfully && await outcome)
+                return;
+            var status = outcome.IsCompleted || _death.IsCompleted ? MachineStatus.Exited : await QueryStatusAsync(cancellation);
+            if (status == MachineStatus.Paused)
+                return;
+            if (status == MachineStatus.AwaitingState)
+                continue;
+            // A load that fails ends the process.
+            string how = await Exited.WaitAsync(_options.CommandDeadline, _time, cancellation);
+            throw new FabricException(ErrorCodes.MachineFailed, $"VM '{Spec.Name}' could not load its device state: {how}", "Both hosts need the same QEMU, machine type and CPU model.");
+        }
+    }
+
+    private async Task<string> DescribeDeathAsync()
+    {
+        await _death;
+        string words = _files.LastWords();
+        string quote = words.Length == 0 ? "" : $" Last words: {words}";
+        string how = _killed ? "was ended by this agent" : _load.ShutdownReason is { } reason ? $"ended because the guest shut down ({reason})" : "ended";
+        string status = !_killed && _exitCode() is { } code ? $" with status {code.ToString(CultureInfo.InvariantCulture)}" : "";
+        string sentence = $"QEMU process {ProcessId} {how}{status}.{quote}";
+        LogExited(Spec.Name.Value, sentence);
+        return sentence;
+    }
+
+    [LoggerMessage(Level = LogLevel.Information, Message = "VM {Vm}: {Sentence}")]
+    private partial void LogExited(string vm, string sentence);
+
+    [LoggerMessage(Level = LogLevel.Information, Message = "VM {Vm}: device state of {Bytes} bytes loaded in {Milliseconds} ms")]
+    private partial void LogLoaded(string vm, int bytes, double milliseconds);
+}

@@ -1,0 +1,198 @@
+using Fabric.Core;
+using Fabric.Native;
+using Microsoft.Extensions.Logging;
+
+namespace Fabric.Machines.Qemu;
+
+/// <summary>
+/// Makes and adopts QEMU machines. Disposing it ends the watch over their processes, not the processes; dispose machines first.
+/// </summary>
+public sealed partial class QemuMachineFactory : IMachineFactory, IDisposable
+{
+    private readonly QemuOptions _options;
+    private readonly TimeProvider _time;
+    private readonly Random _random;
+    private readonly ILogger<QemuMachineFactory> _log;
+    private readonly Lock _randomGate = new();
+    private readonly DeathWatch _deaths = new();
+    private readonly QemuLauncher _launcher;
+
+    /// <exception cref="FabricException">invalid-argument: a setting that cannot work.</exception>
+    public QemuMachineFactory(QemuOptions options, TimeProvider time, Random random, ILogger<QemuMachineFactory> log)
+    {
+        ArgumentNullException.ThrowIfNull(options);
+        if (options.Validate() is { } error)
+            throw new FabricException(error);
+        _options = options;
+        _time = time;
+        _random = random;
+        _log = log;
+        _launcher = new QemuLauncher(options, time);
+    }
+
+    public MachineKind Kind => MachineKind.Qemu;
+
+    public async ValueTask<IMachine> CreateAsync(VmSpec spec, MachineBirth birth, CancellationToken cancellation)
+    {
+        ArgumentNullException.ThrowIfNull(spec);
+        if ((spec.Validate() ?? CheckHost(spec)) is { } error)
+            throw new FabricException(error);
+        MachineFiles files;
+        lock (_randomGate)
+            files = MachineFiles.For(_options, spec.Name, _random);
+        var arguments = QemuCommandLine.Build(spec, birth, files, _options.MachineType, _options.CpuModel);
+        LaunchedQemu? launched = null;
+        try
+        {
+            files.Create();
+            SparseFile.Create(files.Ram, spec.MemoryBytes).Dispose();
+            long began = _time.GetTimestamp();
+            launched = await _launcher.LaunchAsync(arguments, files, cancellation);
+            var machine = await OpenAsync(launched, spec, birth, files, cancellation);
+            LogStarted(spec.Name.Value, launched.Process.Identity.ProcessId, birth, _time.GetElapsedTime(began).TotalMilliseconds);
+            return machine;
+        }
+        catch (Exception failure)
+        {
+            var explained = await CleanUpAsync(launched, spec, files, failure);
+            if (explained is not null)
+                throw explained;
+            throw;
+        }
+    }
+
+    public async ValueTask<IMachine?> AdoptAsync(string adoptionRecord, CancellationToken cancellation)
+    {
+        ArgumentNullException.ThrowIfNull(adoptionRecord);
+        var record = Qemu.AdoptionRecord.Parse(adoptionRecord);
+        var process = ProcessHandle.TryOpen(record.Process);
+        if (process is null)
+        {
+            record.Files.Remove();
+            LogGone(record.Spec.Name.Value, record.Process.ProcessId);
+            return null;
+        }
+
+        var load = new LoadWatch();
+        var qmp = new QmpSession(record.Files.Qmp, _options, _time, load.OnEvent);
+        QemuMemory? memory = null;
+        try
+        {
+            // QMP first: it excludes another agent that still holds the machine.
+            await qmp.OpenAsync(_options.CommandDeadline, () => !process.HasExited, cancellation);
+            memory = QemuMemory.Open(record.Files.Ram, process, TakeFault(process, record), withModes: true);
+            var machine = new QemuMachine(record, _options, _time, _log, process, qmp, load, memory, _deaths, static () => null);
+            await machine.RecallAsync(cancellation);
+            LogAdopted(record.Spec.Name.Value, record.Process.ProcessId);
+            return machine;
+        }
+        catch
+        {
+            await qmp.DisposeAsync();
+            memory?.Dispose();
+            process.Dispose();
+            throw;
+        }
+    }
+
+    public void Dispose() => _deaths.Dispose();
+
+    private static UserFault TakeFault(ProcessHandle process, AdoptionRecord record)
+    {
+        string link = $"/proc/{record.Process.ProcessId}/fd/{record.FaultDescriptor}";
+        string? target = new FileInfo(link).LinkTarget;
+        return target == "anon_inode:[userfaultfd]"
+            ? new UserFault(process.DuplicateDescriptor(record.FaultDescriptor))
+            : throw new FabricException(ErrorCodes.MachineFailed, $"{link} is '{Label.Shorten(target)}', not the userfaultfd that the adoption record names.");
+    }
+
+    private async Task<QemuMachine> OpenAsync(LaunchedQemu launched, VmSpec spec, MachineBirth birth, MachineFiles files, CancellationToken cancellation)
+    {
+        var load = new LoadWatch();
+        var qmp = new QmpSession(files.Qmp, _options, _time, load.OnEvent);
+        QemuMachine? machine = null;
+        QemuMemory? memory = null;
+        try
+        {
+            await qmp.OpenAsync(_options.LaunchDeadline, () => !launched.Process.HasExited, cancellation);
+            memory = QemuMemory.Open(files.Ram, launched.Process, launched.Fault, withModes: false);
+            var record = new AdoptionRecord(
+                Qemu.AdoptionRecord.CurrentVersion, launched.Process.Identity, files, launched.Hello.Descriptor, launched.Hello.Features, _options.MachineType, spec);
+            machine = new QemuMachine(record, _options, _time, _log, launched.Process, qmp, load, memory, _deaths, launched.ExitCode);
+            if (birth == MachineBirth.Incoming)
+                await machine.PrepareIncomingAsync(cancellation);
+            else
+                await machine.ContinueAsync(cancellation);
+            return machine;
+        }
+        catch
+        {
+            await qmp.DisposeAsync();
+            memory?.Dispose();
+            throw;
+        }
+    }
+
+    /// <summary>Ends what was started and removes what was made; returns a better explanation where QEMU gave one.</summary>
+    private async Task<FabricException?> CleanUpAsync(LaunchedQemu? launched, VmSpec spec, MachineFiles files, Exception failure)
+    {
+        FabricException? explained = null;
+        if (launched is { Process: var process })
+        {
+            var death = _deaths.WhenExited(process);
+            bool endedByItself = failure is FabricException && await EndsByItselfAsync(death);
+            if (!endedByItself)
+                process.SendKill();
+            await death.WaitAsync(_options.KillDeadline, _time);
+            string words = files.LastWords();
+            if (endedByItself)
+                explained = new FabricException(ErrorCodes.MachineFailed, $"QEMU for VM '{spec.Name}' ended with status {launched.ExitCode()}: {words}", cause: failure);
+            launched.Fault.Dispose();
+            _deaths.Release(process);
+        }
+
+        if (failure is not FabricException { Error.Code: ErrorCodes.AlreadyExists })
+            files.Remove();
+        return explained;
+    }
+
+    /// <summary>A QEMU that refuses its arguments closes its sockets a moment before it ends; its own words are worth that moment.</summary>
+    private async Task<bool> EndsByItselfAsync(Task death)
+    {
+        try
+        {
+            await death.WaitAsync(TimeSpan.FromMilliseconds(500), _time);
+            return true;
+        }
+        catch (TimeoutException)
+        {
+            return false;
+        }
+    }
+
+    private FabricError? CheckHost(VmSpec spec)
+    {
+        foreach (string? path in spec.Disks.Select(d => d.Path).Append(spec.Kernel).Append(spec.Initrd))
+        {
+            if (path is not null && !File.Exists(path))
+                return new FabricError(ErrorCodes.NotFound, $"VM '{spec.Name}' needs '{path}', which is not on this host.", "Shared disks and kernels have the same path on every host.");
+        }
+
+        long free = new DriveInfo(_options.MemoryDirectory).AvailableFreeSpace;
+        return free >= spec.MemoryBytes
+            ? null
+            : new FabricError(
+                ErrorCodes.Exhausted,
+                $"VM '{spec.Name}' needs {ByteSize.Format(spec.MemoryBytes)} of RAM; {_options.MemoryDirectory} has {ByteSize.Format(free)} free.",
+                "Enlarge the tmpfs (mount -o remount,size=…) or choose another host.");
+    }
+
+    [LoggerMessage(Level = LogLevel.Information, Message = "VM {Vm}: QEMU process {Pid} started ({Birth}) in {Milliseconds} ms")]
+    private partial void LogStarted(string vm, int pid, MachineBirth birth, double milliseconds);
+
+    [LoggerMessage(Level = LogLevel.Information, Message = "VM {Vm}: QEMU process {Pid} adopted")]
+    private partial void LogAdopted(string vm, int pid);
+
+    [LoggerMessage(Level = LogLevel.Warning, Message = "VM {Vm}: QEMU process {Pid} is gone; removed what it left")]
+    private partial void LogGone(string vm, int pid);
+}

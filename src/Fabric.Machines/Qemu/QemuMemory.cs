@@ -1,0 +1,199 @@
+using Fabric.Core;
+using Fabric.Native;
+
+namespace Fabric.Machines.Qemu;
+
+/// <summary>
+/// A QEMU guest's RAM: a file in tmpfs that QEMU and this agent both map. Writes are tracked and missing pages trapped in <em>QEMU's</em> address space,
+/// through the one userfaultfd that the shim handed out.
+/// <para>
+/// One range, two modes, and the kernel's rules about changing them: asking for more modes is one atomic step; asking for fewer is ignored; only
+/// unregistering takes a mode away, and it wakes waiters, to whom a hole then reads as zeros. Therefore write protection is left
+/// registered while a trap exists even when nobody tracks any more, and a trap's end re-registers write protection, which makes
+/// everything count as written: too much is sent, never too little. <c>_gate</c> guards <c>_modes</c> and <c>_tracking</c>: the trap may
+/// be disposed by another thread than the one that scans.
+/// </para>
+/// </summary>
+internal sealed class QemuMemory : IGuestMemory, IDisposable
+{
+    private readonly SparseFile _file;
+    private readonly MappedMemory _mapping;
+    private readonly UserFault _fault;
+    private readonly PagemapScan _scan;
+    private readonly ulong _guestBase;
+    private readonly Lock _gate = new();
+    private UserFaultModes _modes;
+    private bool _tracking;
+    private MissingPageTrap? _trap;
+
+    /// <summary>Takes ownership of all of them.</summary>
+    internal QemuMemory(SparseFile file, MappedMemory mapping, UserFault fault, PagemapScan scan, FileMapping guest, ProcessHandle process)
+    {
+        _file = file;
+        _mapping = mapping;
+        _fault = fault;
+        _scan = scan;
+        _guestBase = guest.Start;
+        _modes = guest.Modes;
+        Process = process;
+        PageCount = file.Length / VmSpec.PageSize;
+    }
+
+    public int PageSize => VmSpec.PageSize;
+
+    public long PageCount { get; }
+
+    public nint Address => _mapping.Address;
+
+    internal ProcessHandle Process { get; }
+
+    internal UserFault Fault => _fault;
+
+    private ulong Bytes => (ulong)_file.Length;
+
+    /// <summary>Opens the RAM of a running QEMU; on failure nothing stays open but what the caller brought.</summary>
+    /// <param name="fault">Owned by the memory from here on, also when this throws.</param>
+    /// <param name="withModes">True when an earlier agent may have registered the range.</param>
+    internal static QemuMemory Open(string path, ProcessHandle process, UserFault fault, bool withModes)
+    {
+        SparseFile? file = null;
+        MappedMemory? mapping = null;
+        try
+        {
+            file = SparseFile.Open(path);
+            mapping = MappedMemory.MapFile(file.Handle, file.Length);
+            var guest = ProcessMappings.Find(process.Identity.ProcessId, path, file.Length, withModes);
+            var scan = new PagemapScan(process.Identity.ProcessId, guest.Start, file.Length);
+            return new QemuMemory(file, mapping, fault, scan, guest, process);
+        }
+        catch
+        {
+            mapping?.Dispose();
+            file?.Dispose();
+            fault.Dispose();
+            throw;
+        }
+    }
+
+    public void ReadPresence(PageBitmap present) => _file.ReadPresence(present);
+
+    public void StartDirtyTracking()
+    {
+        lock (_gate)
+        {
+            Require(UserFaultModes.WriteProtect);
+            // A fresh registration counts every page as written, an old one what was written since: both are thrown away, and all pages armed.
+            _scan.ScanAndProtect(null);
+            _tracking = true;
+        }
+    }
+
+    public long ScanDirty(PageBitmap dirty)
+    {
+        ArgumentNullException.ThrowIfNull(dirty);
+        lock (_gate)
+        {
+            if (!_tracking)
+                throw new InvalidOperationException("Dirty tracking has not been started.");
+            return _scan.ScanAndProtect(dirty);
+        }
+    }
+
+    /// <summary>Counts the pages written since the last scan and leaves them written.</summary>
+    internal long CountDirty()
+    {
+        lock (_gate)
+            return _tracking ? _scan.Peek() : 0;
+    }
+
+    public void StopDirtyTracking()
+    {
+        lock (_gate)
+        {
+            _tracking = false;
+            // Unregistering would end the trap as well, and answer its waiters with zeros.
+            if (_trap is null && !_modes.HasFlag(UserFaultModes.Missing))
+                Release();
+        }
+    }
+
+    public void Discard(PageRun run)
+    {
+        Check(run);
+        _file.PunchHole(run.First * PageSize, (long)run.Count * PageSize);
+    }
+
+    public IMissingPageTrap TrapMissing()
+    {
+        lock (_gate)
+        {
+            if (_trap is not null)
+                throw new InvalidOperationException("A trap for missing pages is set already.");
+            Require(UserFaultModes.Missing);
+            return _trap = new MissingPageTrap(this);
+        }
+    }
+
+    internal void EndTrap(MissingPageTrap trap)
+    {
+        lock (_gate)
+        {
+            if (_trap != trap)
+                return;
+            _trap = null;
+            if (Process.HasExited)
+                return;
+            Release();
+            if (_tracking)
+                Require(UserFaultModes.WriteProtect);
+        }
+    }
+
+    /// <summary>Where a run lies in QEMU's address space, and its bytes.</summary>
+    internal (ulong Start, ulong Length) Locate(PageRun run)
+    {
+        Check(run);
+        return (_guestBase + ((ulong)run.First * (ulong)PageSize), (ulong)run.Count * (ulong)PageSize);
+    }
+
+    internal long PageAt(ulong address) => (long)(address - _guestBase) / PageSize;
+
+    /// <summary>Lets go of everything; the registrations stay, and the guest's faults wait for the next agent.</summary>
+    public void Dispose()
+    {
+        MissingPageTrap? trap;
+        lock (_gate)
+        {
+            trap = _trap;
+            _trap = null;
+        }
+
+        trap?.Abandon();
+        _scan.Dispose();
+        _fault.Dispose();
+        _mapping.Dispose();
+        _file.Dispose();
+    }
+
+    private void Require(UserFaultModes modes)
+    {
+        if ((_modes & modes) == modes)
+            return;
+        _fault.Register(_guestBase, Bytes, _modes | modes);
+        _modes |= modes;
+    }
+
+    private void Release()
+    {
+        if (_modes == UserFaultModes.None)
+            return;
+        _fault.Unregister(_guestBase, Bytes);
+        _modes = UserFaultModes.None;
+    }
+
+    private void Check(PageRun run)
+    {
+        if (run.First < 0 || run.Count <= 0 || run.End > PageCount)
+            throw new ArgumentOutOfRangeException(nameof(run), run, $"The guest has {PageCount} pages.");
+    }
+}

@@ -1,0 +1,23 @@
+using System.Text.Json;
+
+namespace Fabric.Machines.Qemu;
+
+/// <summary>Reads members of QEMU's answers without trusting their shape: a wrong kind is the same as absent.</summary>
+internal static class QmpJson
+{
+    internal static long? Number(JsonElement element, string name) =>
+        element.ValueKind == JsonValueKind.Object && element.TryGetProperty(name, out var member)
+        && member.ValueKind == JsonValueKind.Number && member.TryGetInt64(out long value)
+            ? value
+            : null;
+
+    internal static string? Text(JsonElement element, string name) =>
+        element.ValueKind == JsonValueKind.Object && element.TryGetProperty(name, out var member) && member.ValueKind == JsonValueKind.String
+            ? member.GetString()
+            : null;
+
+    internal static JsonElement? Object(JsonElement element, string name) =>
+        element.ValueKind == JsonValueKind.Object && element.TryGetProperty(name, out var member) && member.ValueKind == JsonValueKind.Object
+            ? member
+            : null;
+}
