@@ -64,14 +64,14 @@ public sealed class QemuOwnMigration(QemuTuning tuning, int multifdChannels, Tim
         if (mode == MoveMode.PostCopy)
         {
             await source.MigrationActive.Task.WaitAsync(MoveDeadline, time, cancellation);
-            await source.ExecuteAsync("migrate-start-postcopy", "{}", cancellation);
+            await source.ExecuteAsync("migrate-start-postcopy", null, cancellation);
         }
 
         string? failure = await EndedAsync(source, destination, cancellation);
         if (failure is not null)
             return MoveResult.Failed(Name, mode, failure);
         long ended = Math.Max(Math.Max(source.MigrationEndedAt, destination.MigrationEndedAt), destination.ResumedAt);
-        var statistics = await source.ExecuteAsync("query-migrate", "{}", cancellation);
+        var statistics = await source.ExecuteAsync("query-migrate", null, cancellation);
         var ram = statistics.GetProperty("ram");
         var (seen, clean) = await GuestViewAsync(source, destination, lastBeat, cancellation);
         return new MoveResult(
@@ -116,7 +116,7 @@ public sealed class QemuOwnMigration(QemuTuning tuning, int multifdChannels, Tim
 
     private static async Task<int> PortAsync(QemuProcess destination, CancellationToken cancellation)
     {
-        var state = await destination.ExecuteAsync("query-migrate", "{}", cancellation);
+        var state = await destination.ExecuteAsync("query-migrate", null, cancellation);
         return int.Parse(state.GetProperty("socket-address")[0].GetProperty("port").GetString()!, CultureInfo.InvariantCulture);
     }
 

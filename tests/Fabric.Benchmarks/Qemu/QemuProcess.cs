@@ -3,6 +3,7 @@ using System.Globalization;
 using System.Text.Json;
 using Fabric.Benchmarks.Compare;
 using Fabric.Core;
+using Fabric.Machines.Qemu;
 
 namespace Fabric.Benchmarks.Qemu;
 
@@ -68,8 +69,20 @@ internal sealed class QemuProcess : IAsyncDisposable
         }
     }
 
-    public async Task<JsonElement> ExecuteAsync(string command, string arguments, CancellationToken cancellation) =>
-        await _qmp!.ExecuteAsync(command, arguments, CallDeadline, cancellation);
+    /// <param name="arguments">A JSON object; null for none.</param>
+    public async Task<JsonElement> ExecuteAsync(string command, string? arguments, CancellationToken cancellation)
+    {
+        if (arguments is null)
+            return await _qmp!.ExecuteAsync(command, null, CallDeadline, cancellation);
+        using var document = JsonDocument.Parse(arguments);
+        return await _qmp!.ExecuteAsync(command, Write, CallDeadline, cancellation);
+
+        void Write(Utf8JsonWriter writer)
+        {
+            foreach (var member in document.RootElement.EnumerateObject())
+                member.WriteTo(writer);
+        }
+    }
 
     public async ValueTask DisposeAsync()
     {
@@ -111,7 +124,7 @@ internal sealed class QemuProcess : IAsyncDisposable
         {
             try
             {
-                return await QmpClient.ConnectAsync(path, _time, OnEvent, cancellation);
+                return await QmpClient.ConnectAsync(path, CallDeadline, _time, OnEvent, cancellation);
             }
             catch (FabricException error) when (error.Error.Code == ErrorCodes.Unreachable)
             {
@@ -124,10 +137,10 @@ internal sealed class QemuProcess : IAsyncDisposable
     }
 
     /// <summary>On the QMP read loop.</summary>
-    private void OnEvent(string name, JsonElement data)
+    private void OnEvent(QmpEvent reported)
     {
         long now = _time.GetTimestamp();
-        switch (name)
+        switch (reported.Name)
         {
             case "STOP":
                 Volatile.Write(ref _stoppedAt, now);
@@ -137,7 +150,7 @@ internal sealed class QemuProcess : IAsyncDisposable
                 Resumed.TrySetResult();
                 break;
             case "MIGRATION":
-                string status = data.GetProperty("status").GetString() ?? "";
+                string status = QmpJson.Text(reported.Data, "status") ?? "";
                 if (status == "active")
                     MigrationActive.TrySetResult();
                 if (status is not ("completed" or "failed" or "cancelled"))
