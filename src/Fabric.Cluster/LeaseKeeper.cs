@@ -42,7 +42,7 @@ public sealed partial class LeaseKeeper(
     /// <summary>The tenure of a shard that is held now, or null.</summary>
     public ShardTenure? Find(ShardId shard) => _tenures.TryGetValue(shard, out var tenure) && tenure.Held ? tenure : null;
 
-    /// <summary>Begins to hold the shards; completes when each was taken once, or with the first failure to take one.</summary>
+    /// <summary>Begins to hold the shards; completes when each was taken once, or refused because of what is in it (logged; tried again).</summary>
     public Task StartAsync(IEnumerable<ShardId> shards, CancellationToken cancellation)
     {
         var first = new List<Task>();
@@ -120,7 +120,7 @@ public sealed partial class LeaseKeeper(
             {
                 LogTakeFailed(log, tenure.Shard.Value, failure.Error.ToString());
                 tenure.End();
-                taken.TrySetException(failure);
+                taken.TrySetResult(); // one shard with a torn event does not keep the others from their work
             }
             catch (OperationCanceledException) when (tenure.Ended.IsCancellationRequested)
             {

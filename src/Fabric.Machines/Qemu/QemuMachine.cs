@@ -159,6 +159,13 @@ internal sealed partial class QemuMachine : IMachine
                 string node = QemuCommandLine.DiskNode(i);
                 await CommandAsync("block-export-add", writer => WriteExport(writer, node), _options.StateDeadline, cancellation);
                 await CommandAsync("block-export-del", writer => writer.WriteString("id", "reclaim-" + node), _options.CommandDeadline, cancellation);
+
+                // QEMU ignores a failure of this activation; the kernel knows whether the lock is really held.
+                if (!DiskLocks.IsHeld(_process.Identity.ProcessId, Spec.Disks[i].Path))
+                {
+                    throw new FabricException(
+                        ErrorCodes.Conflict, $"VM '{Spec.Name}' cannot take the lock of '{Spec.Disks[i].Path}' again: somebody else holds it.", "Find out where the VM runs before anything else.");
+                }
             }
         }
         finally

@@ -139,20 +139,35 @@ public sealed partial class QemuMachineFactory : IMachineFactory, IDisposable
         FabricException? explained = null;
         if (launched is { Process: var process })
         {
-            bool endedByItself = process.HasExited;
+            var death = _deaths.WhenExited(process);
+            bool endedByItself = failure is FabricException && await EndsByItselfAsync(death);
             if (!endedByItself)
                 process.SendKill();
-            await _deaths.WhenExited(process).WaitAsync(_options.KillDeadline, _time);
+            await death.WaitAsync(_options.KillDeadline, _time);
             string words = files.LastWords();
             if (endedByItself)
                 explained = new FabricException(ErrorCodes.MachineFailed, $"QEMU for VM '{spec.Name}' ended with status {launched.ExitCode()}: {words}", cause: failure);
             launched.Fault.Dispose();
-            process.Dispose();
+            _deaths.Release(process);
         }
 
         if (failure is not FabricException { Error.Code: ErrorCodes.AlreadyExists })
             files.Remove();
         return explained;
+    }
+
+    /// <summary>A QEMU that refuses its arguments closes its sockets a moment before it ends; its own words are worth that moment.</summary>
+    private async Task<bool> EndsByItselfAsync(Task death)
+    {
+        try
+        {
+            await death.WaitAsync(TimeSpan.FromMilliseconds(500), _time);
+            return true;
+        }
+        catch (TimeoutException)
+        {
+            return false;
+        }
     }
 
     private FabricError? CheckHost(VmSpec spec)

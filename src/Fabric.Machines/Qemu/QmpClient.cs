@@ -40,6 +40,7 @@ internal sealed class QmpClient : IAsyncDisposable
     private FabricException? _broken;
     private long _lastId;
     private bool _outOfBand;
+    private int _disposed;
 
     private QmpClient(Socket socket, TimeProvider time, Action<QmpEvent> onEvent, int lineBytesMost)
     {
@@ -109,6 +110,8 @@ internal sealed class QmpClient : IAsyncDisposable
 
     public async ValueTask DisposeAsync()
     {
+        if (Interlocked.Exchange(ref _disposed, 1) != 0)
+            return;
         Break(new FabricException(ErrorCodes.Cancelled, "The QMP connection was closed by this agent."));
         await _closing.CancelAsync();
         _socket.Dispose();

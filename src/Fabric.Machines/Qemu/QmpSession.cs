@@ -53,7 +53,11 @@ internal sealed class QmpSession(string path, QemuOptions options, TimeProvider 
             if (_client is { IsBroken: false } open)
                 return open;
             if (_client is { } broken)
+            {
+                _client = null;
                 await broken.DisposeAsync();
+            }
+
             return _client = await QmpClient.ConnectAsync(path, options.CommandDeadline, time, onEvent, cancellation);
         }
         finally

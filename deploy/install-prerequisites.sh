@@ -1,0 +1,83 @@
+#!/usr/bin/env bash
+# Installs what Fabric needs on Debian or Ubuntu besides the .NET SDK. Does nothing where all is there.
+#
+#   deploy/install-prerequisites.sh            install what is missing
+#   deploy/install-prerequisites.sh --check    only say what is missing; exit 1 if something is
+#
+# Exit 0: everything is there. Exit 1: something is missing and could not be installed; the message holds the command that
+# an administrator must run. Never asks for a password.
+set -euo pipefail
+export LC_ALL=C
+
+# program or file : package
+wanted=(
+  qemu-system-x86_64:qemu-system-x86
+  qemu-img:qemu-utils
+  gcc:gcc
+  /usr/include/stdio.h:libc6-dev
+  cpio:cpio
+  stress-ng:stress-ng
+  zstd:zstd
+  xz:xz-utils
+  flock:util-linux
+  libxxhash.so.0:libxxhash0
+  static-busybox:busybox-static
+)
+
+is_there() {
+  case $1 in
+    /*) [ -e "$1" ] ;;
+    lib*) ldconfig -p 2>/dev/null | grep -q "$1" || /sbin/ldconfig -p 2>/dev/null | grep -q "$1" ;;
+    static-busybox) [ -x /bin/busybox ] && ! ldd /bin/busybox >/dev/null 2>&1 ;;
+    *) command -v "$1" >/dev/null ;;
+  esac
+}
+
+missing=()
+look() {
+  missing=()
+  local item
+  for item in "${wanted[@]}"; do
+    is_there "${item%%:*}" || missing+=("${item##*:}")
+  done
+}
+
+look
+[ ${#missing[@]} -gt 0 ] || exit 0
+say() { printf 'prerequisites: %s\n' "$*" >&2; }
+say "missing: ${missing[*]}"
+command="apt-get update && apt-get install -y --no-install-recommends ${missing[*]}"
+if [ "${1:-}" = --check ]; then
+  say "install with: $command"
+  exit 1
+fi
+if ! command -v apt-get >/dev/null; then
+  say "this system has no apt-get: install QEMU (x86), gcc with static libc, busybox (static), cpio, stress-ng, zstd, xz and libxxhash with its own tools."
+  exit 1
+fi
+if [ "$(id -u)" = 0 ]; then
+  as_root=()
+elif command -v sudo >/dev/null && sudo -n true 2>/dev/null; then
+  as_root=(sudo -n)
+else
+  say "you are neither root nor may you use sudo without a password. An administrator must run:"
+  say "  $command"
+  exit 1
+fi
+
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+run() { "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive "$@" >>"$log" 2>&1 </dev/null; }
+say "installing (this may take some minutes)"
+# The lists may be old or absent: try at once, and again after an update. A lock held by another apt is waited for.
+wait=(-o DPkg::Lock::Timeout=300)
+if ! run apt-get install -y -q --no-install-recommends "${wait[@]}" "${missing[@]}"; then
+  run apt-get update -q "${wait[@]}" || say "apt-get update failed; going on with the lists that are there"
+  run apt-get install -y -q --no-install-recommends "${wait[@]}" "${missing[@]}" || {
+    tail -n 15 "$log" >&2
+    say "the installation failed (the end of apt's output is above). Run, as root: $command"
+    exit 1
+  }
+fi
+look
+[ ${#missing[@]} -eq 0 ] || { say "still missing after the installation: ${missing[*]}"; exit 1; }

@@ -1,0 +1,108 @@
+using Fabric.Core;
+using Fabric.Migration;
+using Fabric.Supervisor.Batches;
+using Fabric.Supervisor.Migrations;
+using Fabric.Supervisor.Vms;
+using Fabric.Wire.Api;
+
+namespace Fabric.Supervisor;
+
+public sealed partial class ControlPlane
+{
+    public async Task<MigrationReport> MigrateAsync(MigrateRequest request, CancellationToken cancellation)
+    {
+        ArgumentNullException.ThrowIfNull(request);
+        if (request.Options.Validate() is { } invalid)
+            throw new FabricException(invalid);
+        if (request.RequestId is { } id && _services.Board.MigrationOfRequest(id) is { } already)
+            return Report(already);
+        RequireVm(request.Vm);
+        return Report(await _region.AskVmAsync<KnownState>(
+            request.Vm, reply => new MigrateAsked(request.Destination, request.Options, request.RequestId, null, reply), cancellation));
+    }
+
+    public Task<IReadOnlyList<MigrationReport>> ListMigrationsAsync(CancellationToken cancellation) => Task.FromResult<IReadOnlyList<MigrationReport>>(
+        [.. _services.Board.Migrations.OrderBy(static m => m.Plan.PlannedAt).ThenBy(static m => m.Plan.Id.ToString(), StringComparer.Ordinal).Select(Report)]);
+
+    public Task<MigrationReport> GetMigrationAsync(string idOrPrefix, CancellationToken cancellation) => Task.FromResult(Report(FindMigration(idOrPrefix)));
+
+    public async Task<MigrationReport> AbortMigrationAsync(string idOrPrefix, string? reason, CancellationToken cancellation)
+    {
+        if (reason is { Length: > Limits.ReasonCharacters })
+            throw new FabricException(ErrorCodes.InvalidArgument, "The reason is too long.", $"Use at most {Limits.ReasonCharacters} characters.");
+        var found = FindMigration(idOrPrefix);
+        if (Brain.AbortRefusal(found) is { } refusal)
+            throw new FabricException(refusal);
+        return Report(await _region.AskVmAsync<KnownState>(
+            found.Plan.Vm, reply => new AbortAsked(found.Plan.Id, reason ?? "An operator asked to abort.", reply), cancellation));
+    }
+
+    public async Task<EvacuationReport> EvacuateAsync(EvacuateRequest request, CancellationToken cancellation)
+    {
+        ArgumentNullException.ThrowIfNull(request);
+        if (request.Options.Validate() is { } invalid)
+            throw new FabricException(invalid);
+        if (request.Parallel is < 1 or > 1000)
+            throw new FabricException(ErrorCodes.InvalidArgument, $"The evacuation asks for {request.Parallel} migrations at once.", "Use 1 to 1000.");
+        RequireHost(request.Host);
+        if (request.RequestId is { } id && _services.Board.Batches.FirstOrDefault(b => b.Plan.RequestId == id) is { } already)
+            return Reports.Of(already);
+        if (!request.DryRun && _services.Board.Batches.FirstOrDefault(b => b.EndedAt is null && b.Plan.Host == request.Host) is { } running)
+        {
+            throw new FabricException(
+                ErrorCodes.Conflict, $"Host '{request.Host}' is being evacuated ({running.Plan.Id}).", "Wait for it to end.");
+        }
+
+        var plan = Plan(request);
+        return request.DryRun ? Reports.DryRun(plan) : Reports.Of(await _region.StartBatchAsync(plan, cancellation));
+    }
+
+    public Task<EvacuationReport> GetEvacuationAsync(string id, CancellationToken cancellation)
+    {
+        var found = _services.Board.Batches.Where(b => b.Plan.Id.StartsWith(id, StringComparison.Ordinal)).Take(2).ToList();
+        return found.Count switch
+        {
+            1 => Task.FromResult(Reports.Of(found[0])),
+            0 => throw new FabricException(ErrorCodes.NotFound, $"There is no evacuation '{Label.Shorten(id)}'.", "List them first."),
+            _ => throw new FabricException(ErrorCodes.Ambiguous, $"'{Label.Shorten(id)}' begins several evacuation ids.", "Give more characters."),
+        };
+    }
+
+    public Task<IReadOnlyList<EvacuationReport>> ListEvacuationsAsync(CancellationToken cancellation) => Task.FromResult<IReadOnlyList<EvacuationReport>>(
+        [.. _services.Board.Batches.OrderBy(static b => b.Plan.PlannedAt).Select(Reports.Of)]);
+
+    private BatchPlan Plan(EvacuateRequest request)
+    {
+        var limits = _services.Options.Limits;
+        if (request.Parallel is { } parallel)
+            limits = limits with { PerSource = parallel };
+        var vms = _services.Board.Vms
+            .Where(vm => vm.Owner == request.Host && vm.Status is not VmStatus.Absent)
+            .OrderBy(static vm => vm.Name.Value, StringComparer.Ordinal)
+            .Select(vm => new PlannerVm(vm.Spec!, MigrationRules.Obstacle(_services, vm, vm.Name)))
+            .ToList();
+        var hosts = _services.Hosts.All.Select(h => MigrationRules.AsDestination(_services, h.Registration.Name)).ToList();
+        string id = _services.Ids.NewMigration().ToString();
+        return new BatchPlan(id, request.Host, BatchPlanner.Place(request.Host, vms, hosts), request.Options, limits, _services.Now, request.RequestId);
+    }
+
+    private MigrationReport Report(KnownState state) => Reports.Of(state, _services.Board, _services.Now);
+
+    private KnownState FindMigration(string? idOrPrefix)
+    {
+        string prefix = idOrPrefix ?? "";
+        if (MigrationId.TryParse(prefix, out var exact))
+            return _services.Board.Migration(exact) ?? throw NotFound();
+        if (prefix.Length is 0 or > 32 || !prefix.All(char.IsAsciiHexDigit))
+            throw new FabricException(ErrorCodes.InvalidArgument, $"'{Label.Shorten(idOrPrefix)}' is no migration id and no beginning of one.", "fabric migration list");
+        var found = _services.Board.Migrations.Where(m => m.Plan.Id.ToString().StartsWith(prefix, StringComparison.OrdinalIgnoreCase)).Take(2).ToList();
+        return found.Count switch
+        {
+            1 => found[0],
+            0 => throw NotFound(),
+            _ => throw new FabricException(ErrorCodes.Ambiguous, $"'{prefix}' begins the ids of several migrations.", "Give more characters."),
+        };
+
+        FabricException NotFound() => new(ErrorCodes.NotFound, $"There is no migration '{Label.Shorten(idOrPrefix)}'.", "fabric migration list");
+    }
+}

@@ -1,0 +1,177 @@
+using System.Collections.Concurrent;
+using System.Text;
+using Fabric.Actors;
+using Fabric.Cluster;
+using Fabric.Core;
+using Fabric.Journal;
+using Fabric.Supervisor.Hosts;
+using Fabric.Supervisor.Shards;
+using Fabric.Supervisor.Vms;
+using Fabric.Wire.Agent;
+using Fabric.Wire.Api;
+using Microsoft.Extensions.Logging;
+
+namespace Fabric.Supervisor;
+
+/// <summary>
+/// One control node: it holds the shards of the journal, runs their supervisors, follows the hosts, and answers operators. What it knows beyond the journal it
+/// asks again after a restart. Owns its actors and leases, not the journal and the gateway. All members may be called by any thread.
+/// </summary>
+public sealed partial class ControlPlane : IControlPlane, IAsyncDisposable
+{
+    private readonly ControlServices _services;
+    private readonly ActorSystem _actors;
+    private readonly ShardRegion _region;
+    private readonly ShardMap _map;
+    private readonly LeaseKeeper _leases;
+    private readonly ConcurrentDictionary<HostName, Lazy<IActorRef<WatcherMessage>>> _watchers = new();
+
+    /// <param name="journal">Shared with nobody who writes under the same <paramref name="holder"/>.</param>
+    /// <param name="agents">How agents are asked.</param>
+    /// <param name="hosts">The registry that <paramref name="agents"/> finds them by.</param>
+    /// <param name="holder">This process in its present life; a restarted one is another holder.</param>
+    /// <param name="time">Wall and monotonic clock.</param>
+    /// <param name="random">Seeds jitter and ids; used by this object alone.</param>
+    /// <param name="loggers">Where it says what it does.</param>
+    /// <param name="options">Null: the defaults.</param>
+    /// <param name="dispatcher">Null: the thread pool.</param>
+    public ControlPlane(
+        IJournal journal, IAgentGateway agents, HostRegistry hosts, string holder, TimeProvider time, Random random, ILoggerFactory loggers,
+        SupervisorOptions? options = null, IDispatcher? dispatcher = null)
+    {
+        ArgumentNullException.ThrowIfNull(random);
+        options ??= SupervisorOptions.Default;
+#pragma warning disable CA5394 // Jitter and ids, no secrets: tickets come from SupervisorOptions.NewTicket.
+        _actors = new ActorSystem(time, new Random(random.Next()), dispatcher ?? new ThreadPoolDispatcher(), loggers);
+        var ids = new IdSource(time, new Random(random.Next()));
+        var board = new Board(time);
+        _services = new ControlServices(journal, agents, hosts, board, new MovementGate(board), ids, time, loggers, options);
+        _map = new ShardMap(options.Shards);
+        _region = new ShardRegion(_actors, _services, _map);
+        _leases = new LeaseKeeper(journal, holder, _region, time, new Random(random.Next()), loggers.CreateLogger<LeaseKeeper>(), options.Lease);
+#pragma warning restore CA5394
+    }
+
+    /// <summary>Takes the shards, reads them back, and goes on with every unfinished migration and batch.</summary>
+    public async Task StartAsync(CancellationToken cancellation)
+    {
+        foreach (var host in _services.Hosts.All)
+            Watch(host.Registration.Name);
+        await _leases.StartAsync(_map.All, cancellation);
+    }
+
+    /// <summary>Stops deciding: leases are given back, running VMs and migrations are left as they are for the next owner.</summary>
+    public async ValueTask DisposeAsync()
+    {
+        await _leases.DisposeAsync();
+        await _actors.DisposeAsync();
+    }
+
+    public Task RegisterHostAsync(HostRegistration registration, CancellationToken cancellation)
+    {
+        ArgumentNullException.ThrowIfNull(registration);
+        bool changed = _services.Hosts.Register(registration);
+        var watcher = Watch(registration.Name);
+        if (changed)
+        {
+            watcher.TryTell(new AgentReborn(registration.Incarnation));
+            _services.Board.Touch();
+        }
+
+        return Task.CompletedTask;
+    }
+
+    public Task<IReadOnlyList<HostReport>> ListHostsAsync(CancellationToken cancellation) =>
+        Task.FromResult<IReadOnlyList<HostReport>>([.. _services.Hosts.All.Select(Report)]);
+
+    public async Task<HostReport> SetCordonedAsync(HostName host, bool cordoned, CancellationToken cancellation)
+    {
+        var known = RequireHost(host);
+        await _region.SetCordonedAsync(host, cordoned, cancellation);
+        return Report(known);
+    }
+
+    public async Task<VmReport> CreateVmAsync(CreateVmRequest request, CancellationToken cancellation)
+    {
+        ArgumentNullException.ThrowIfNull(request);
+        if (request.Spec.Validate() is { } invalid)
+            throw new FabricException(invalid);
+        RequireHost(request.Host);
+        var vm = await _region.AskVmAsync<VmState>(request.Spec.Name, reply => new CreateAsked(request.Spec, request.Host, reply), cancellation);
+        await SeeRunningAsync(request.Spec.Name, request.Host, cancellation);
+        return Reports.Of(vm, _services.Board);
+    }
+
+    /// <summary>The agent answered that the VM runs; its facts say so a moment later, and what comes next (a migration) is judged by them.</summary>
+    private async Task SeeRunningAsync(VmName vm, HostName host, CancellationToken cancellation)
+    {
+        long begun = _services.Time.GetTimestamp();
+        while (_services.Board.Host(host).Vm(vm) is not { State: Migration.VmRunState.Running } && _services.Time.GetElapsedTime(begun) < SeeDeadline)
+        {
+            long version = _services.Board.Version;
+            if (_services.Board.Host(host).Vm(vm) is { State: Migration.VmRunState.Running })
+                break;
+            await _services.Board.WaitAsync(version, SeeDeadline, cancellation);
+        }
+    }
+
+    private static readonly TimeSpan SeeDeadline = TimeSpan.FromSeconds(2);
+
+    public Task<IReadOnlyList<VmReport>> ListVmsAsync(CancellationToken cancellation) => Task.FromResult<IReadOnlyList<VmReport>>(
+        [.. _services.Board.Vms.Where(static vm => vm.Status != VmStatus.Absent)
+            .OrderBy(static vm => vm.Name.Value, StringComparer.Ordinal)
+            .Select(vm => Reports.Of(vm, _services.Board))]);
+
+    public Task DeleteVmAsync(VmName vm, bool force, CancellationToken cancellation)
+    {
+        RequireVm(vm);
+        return _region.AskVmAsync<VmState>(vm, reply => new DeleteAsked(force, reply), cancellation);
+    }
+
+    public async Task<ConsoleChunk> ReadConsoleAsync(VmName vm, long offset, int most, CancellationToken cancellation)
+    {
+        if (offset < 0 || most is < 1 or > Limits.ControlMessageBytes)
+            throw new FabricException(ErrorCodes.InvalidArgument, $"Cannot read {most} bytes of a console from {offset}.", $"Offset is 0 or more, most is 1 to {Limits.ControlMessageBytes}.");
+        var known = RequireVm(vm);
+        // In a migration both hosts have a console of the VM; the owner's is the one that goes on.
+        byte[] bytes = await _services.Agents.ConsoleAsync(known.Owner!.Value, vm, offset, most, cancellation)
+            ?? throw new FabricException(ErrorCodes.NotFound, $"Host '{known.Owner}' has no console of VM '{vm}'.", $"fabric vm show {vm}");
+        int whole = WholeCharacters(bytes);
+        return new ConsoleChunk(offset, offset + whole, Encoding.UTF8.GetString(bytes, 0, whole));
+    }
+
+    public Task<long> WaitChangeAsync(long after, TimeSpan wait, CancellationToken cancellation) =>
+        _services.Board.WaitAsync(after, wait < TimeSpan.Zero ? TimeSpan.Zero : wait > MostWait ? MostWait : wait, cancellation);
+
+    private static readonly TimeSpan MostWait = TimeSpan.FromSeconds(60);
+
+    private HostReport Report(RegisteredHost host) =>
+        Reports.Of(_services.Hosts.Find(host.Registration.Name) ?? host, _services.Board, _services.Hosts.IsCordoned(host.Registration.Name));
+
+    private IActorRef<WatcherMessage> Watch(HostName host) => _watchers.GetOrAdd(
+        host,
+        name => new Lazy<IActorRef<WatcherMessage>>(() => _actors.Spawn(
+            $"watch-{name}", () => new HostWatcher(_services, name), new ActorOptions { MaxRestarts = int.MaxValue, MailboxCapacity = 64 }))).Value;
+
+    private RegisteredHost RequireHost(HostName host) => _services.Hosts.Find(host)
+        ?? throw new FabricException(ErrorCodes.NotFound, $"There is no host '{host}'.", "fabric host list");
+
+    private VmState RequireVm(VmName vm) => _services.Board.Vm(vm) is { Status: not VmStatus.Absent } known
+        ? known
+        : throw new FabricException(ErrorCodes.NotFound, $"There is no VM '{vm}'.", "fabric vm list");
+
+    /// <summary>Bytes up to the last whole UTF-8 character, so that a character that is still being written is read whole the next time. All, if none is whole.</summary>
+    private static int WholeCharacters(byte[] bytes)
+    {
+        for (int back = 1; back <= Math.Min(3, bytes.Length); back++)
+        {
+            byte b = bytes[^back];
+            if ((b & 0xC0) == 0x80)
+                continue;
+            int length = b >= 0xF0 ? 4 : b >= 0xE0 ? 3 : b >= 0xC0 ? 2 : 1;
+            return length > back && bytes.Length > back ? bytes.Length - back : bytes.Length;
+        }
+
+        return bytes.Length;
+    }
+}

@@ -1,0 +1,66 @@
+using System.Collections.Concurrent;
+using Fabric.Actors;
+using Fabric.Cluster;
+using Fabric.Core;
+using Fabric.Journal;
+using Fabric.Migration;
+using Fabric.Supervisor.Batches;
+using Fabric.Supervisor.Hosts;
+using Fabric.Supervisor.Vms;
+
+namespace Fabric.Supervisor.Shards;
+
+/// <summary>
+/// Where an entity is found: name → shard → the shard's actor, if this node holds the shard. With one control node it holds them all; with several, a shard that is
+/// elsewhere is where forwarding begins. Any thread.
+/// </summary>
+internal sealed class ShardRegion(ActorSystem actors, ControlServices services, ShardMap map) : IShardOwner, IMigrationStarter
+{
+    /// <summary>How long a shard's actors get to stop after its tenure ended.</summary>
+    private static readonly TimeSpan StopDeadline = TimeSpan.FromSeconds(15);
+
+    private readonly ConcurrentDictionary<ShardId, (ShardTenure Tenure, IActorRef<ShardMessage> Actor)> _shards = new();
+
+    public async Task TakeAsync(ShardTenure tenure, CancellationToken cancellation)
+    {
+        var actor = actors.Spawn<ShardMessage>($"shard-{tenure.Shard.Value}-e{tenure.Epoch}", () => new ShardActor(services, tenure, this));
+        _shards[tenure.Shard] = (tenure, actor);
+        await actor.AskAsync<ShardMessage, int>(static reply => new ShardLoaded(reply), services.Options.Ask, services.Time, cancellation);
+    }
+
+    public async Task LeaveAsync(ShardTenure tenure)
+    {
+        if (_shards.TryGetValue(tenure.Shard, out var held) && held.Tenure == tenure && _shards.TryRemove(KeyValuePair.Create(tenure.Shard, held)))
+            await actors.StopAsync(held.Actor, StopDeadline);
+    }
+
+    public async Task<KnownState> StartAsync(
+        VmName vm, HostName destination, MigrationOptions options, Guid requestId, string batch, CancellationToken cancellation) =>
+        await AskVmAsync<KnownState>(vm, reply => new MigrateAsked(destination, options, requestId, batch, reply), cancellation);
+
+    public async Task SetCordonedAsync(HostName host, bool cordoned, CancellationToken cancellation)
+    {
+        var ledger = await AskShardAsync<IActorRef<HostMessage>>("host/" + host, reply => new HostWanted(host, reply), cancellation);
+        await ledger.AskAsync<HostMessage, bool>(reply => new CordonAsked(cordoned, reply), services.Options.Ask, services.Time, cancellation);
+    }
+
+    public async Task<TReply> AskVmAsync<TReply>(VmName vm, Func<IReply<TReply>, VmMessage> message, CancellationToken cancellation)
+    {
+        var ledger = await AskShardAsync<IActorRef<VmMessage>>("vm/" + vm, reply => new VmWanted(vm, reply), cancellation);
+        return await ledger.AskAsync(message, services.Options.Ask, services.Time, cancellation);
+    }
+
+    public async Task<BatchState> StartBatchAsync(BatchPlan plan, CancellationToken cancellation)
+    {
+        var batch = await AskShardAsync<IActorRef<BatchMessage>>("batch/" + plan.Id, reply => new BatchWanted(plan, reply), cancellation);
+        return await batch.AskAsync<BatchMessage, BatchState>(static reply => new BatchLoaded(reply), services.Options.Ask, services.Time, cancellation);
+    }
+
+    private Task<TReply> AskShardAsync<TReply>(string key, Func<IReply<TReply>, ShardMessage> message, CancellationToken cancellation)
+    {
+        var shard = map.Of(key);
+        return _shards.TryGetValue(shard, out var held) && held.Tenure.Held
+            ? held.Actor.AskAsync(message, services.Options.Ask, services.Time, cancellation)
+            : throw new FabricException(ErrorCodes.Unreachable, $"Shard {shard.Value}, which keeps '{key}', is not held by this control node now.", "Try again in a few seconds.");
+    }
+}

@@ -1,0 +1,143 @@
+using Fabric.Core;
+using Fabric.Integration.Guests;
+using Fabric.Machines;
+using Xunit;
+
+namespace Fabric.Integration.Qemu;
+
+/// <summary>
+/// Dirty tracking and traps on a real guest. Exactness is proved by comparing the guest's bytes before and after: a page whose byte changed must be
+/// reported, and a page in the counted range that is reported must have been reached by the counting.
+/// </summary>
+[Collection("qemu")]
+public sealed class MemoryTests
+{
+    [SkippableTheory]
+    [InlineData(Accelerator.Tcg)]
+    [InlineData(Accelerator.Kvm)]
+    public async Task Scan_reports_exactly_what_the_guest_wrote(Accelerator accelerator)
+    {
+        QemuBench.RequireKvm(accelerator);
+        await using var bench = new QemuBench();
+        var machine = await bench.BootAsync(bench.BootBlockVm("dirty", accelerator));
+        var dirty = new PageBitmap(machine.Memory.PageCount);
+        await machine.StopAsync(default);
+        byte[] before = QemuBench.Values(machine);
+        machine.Memory.StartDirtyTracking();
+        Assert.Equal(0, machine.Memory.ScanDirty(dirty));
+
+        await machine.ContinueAsync(default);
+        await QemuBench.ProgressAsync(machine);
+        await machine.StopAsync(default);
+        long reported = machine.Memory.ScanDirty(dirty);
+        Assert.Equal(reported, dirty.CountSet());
+        byte[] after = QemuBench.Values(machine);
+        for (int i = 0; i < after.Length; i++)
+            Assert.True(before[i] == after[i] || dirty[BootBlock.FirstPage + i], $"page {i} of the range changed from {before[i]} to {after[i]} unreported");
+
+        // Two passes and more: every page of the range was written; and next to nothing besides (the firmware's and QEMU's own few).
+        Assert.Equal(QemuBench.Pages, CountInRange(dirty));
+        Assert.InRange(reported, QemuBench.Pages, QemuBench.Pages + 64);
+        Assert.Equal(0, machine.Memory.ScanDirty(dirty));
+        machine.Memory.StopDirtyTracking();
+        await machine.ContinueAsync(default);
+        await QemuBench.ProgressAsync(machine);
+    }
+
+    [SkippableFact]
+    public async Task Holes_are_holes_and_touched_pages_are_present()
+    {
+        await using var bench = new QemuBench();
+        var machine = await bench.BootAsync(bench.BootBlockVm("presence", Accelerator.Tcg));
+        await machine.StopAsync(default);
+        var present = new PageBitmap(machine.Memory.PageCount);
+        machine.Memory.ReadPresence(present);
+        Assert.Equal(QemuBench.Pages, CountInRange(present));
+
+        // The guest has 64 MiB and counts over 31: most of the rest was never touched.
+        Assert.InRange(present.CountSet(), QemuBench.Pages, QemuBench.Pages + 1024);
+        machine.Memory.Discard(new PageRun(BootBlock.FirstPage + 5, 3));
+        machine.Memory.ReadPresence(present);
+        Assert.False(present[BootBlock.FirstPage + 5] || present[BootBlock.FirstPage + 6] || present[BootBlock.FirstPage + 7]);
+        Assert.True(present[BootBlock.FirstPage + 4] && present[BootBlock.FirstPage + 8]);
+    }
+
+    [SkippableFact]
+    public async Task Incoming_machine_begins_without_a_single_page()
+    {
+        await using var bench = new QemuBench();
+        var machine = await bench.CreateAsync(bench.BootBlockVm("empty", Accelerator.Tcg), MachineBirth.Incoming);
+        var present = new PageBitmap(machine.Memory.PageCount);
+        machine.Memory.ReadPresence(present);
+        Assert.Equal(0, present.CountSet());
+        Assert.Equal(MachineStatus.AwaitingState, await machine.QueryStatusAsync(default));
+        var refusal = await Assert.ThrowsAsync<FabricException>(async () => await machine.ContinueAsync(default));
+        Assert.Equal(ErrorCodes.Conflict, refusal.Error.Code);
+    }
+
+    [SkippableFact]
+    public async Task Machine_that_still_pulls_can_already_be_tracked()
+    {
+        await using var bench = new QemuBench();
+        var spec = bench.BootBlockVm("both", Accelerator.Tcg);
+        var source = await bench.BootAsync(spec);
+        var target = await bench.CreateAsync(spec, MachineBirth.Incoming);
+        var dirty = new PageBitmap(target.Memory.PageCount);
+        using (var pull = new Puller(source, target))
+        {
+            await source.StopAsync(default);
+            byte[] state = await source.SaveDeviceStateAsync(releaseDisks: true, default);
+            await target.LoadDeviceStateAsync(state, default);
+            await target.ContinueAsync(default);
+
+            // Write protection joins the trap in one step: faults go on being answered, writes begin to be recorded.
+            target.Memory.StartDirtyTracking();
+            int faults = pull.Faults;
+            await QemuBench.EventuallyAsync(() => pull.Faults > faults + 100, "missing pages still trap under write protection");
+            pull.PushAll();
+            target.Memory.ScanDirty(dirty);
+            await QemuBench.ProgressAsync(target);
+        }
+
+        // The trap is gone, the tracking is not; at its change too much may be reported, never too little.
+        await target.StopAsync(default);
+        target.Memory.ScanDirty(dirty);
+        Assert.Equal(QemuBench.Pages, CountInRange(dirty));
+        dirty.Clear();
+        await target.ContinueAsync(default);
+        await QemuBench.ProgressAsync(target);
+        await target.StopAsync(default);
+        target.Memory.ScanDirty(dirty);
+        Assert.Equal(QemuBench.Pages, CountInRange(dirty));
+        Assert.Null(BootBlock.Violation(QemuBench.Values(target)));
+    }
+
+    [SkippableFact]
+    public async Task Trap_says_when_the_machine_is_gone_and_when_it_is_interrupted()
+    {
+        await using var bench = new QemuBench();
+        var machine = await bench.CreateAsync(bench.BootBlockVm("gone", Accelerator.Tcg), MachineBirth.Incoming);
+        using var trap = machine.Memory.TrapMissing();
+        long[] pages = new long[64];
+        trap.Interrupt();
+        Assert.Equal(0, trap.WaitFaults(pages, deadlineMilliseconds: 60_000));
+        Assert.Equal(InstallOutcome.Installed, trap.InstallZeros(new PageRun(100, 2)));
+        Assert.Equal(InstallOutcome.SomeAlreadyPresent, trap.InstallZeros(new PageRun(98, 6)));
+        var present = new PageBitmap(machine.Memory.PageCount);
+        machine.Memory.ReadPresence(present);
+        Assert.Equal(6, present.CountSet());
+
+        var waiting = Task.Factory.StartNew(() => trap.WaitFaults(pages, 60_000), default, TaskCreationOptions.LongRunning, TaskScheduler.Default);
+        await machine.KillAsync(default);
+        Assert.Equal(-1, await waiting);
+        Assert.Equal(InstallOutcome.MachineGone, trap.InstallZeros(new PageRun(300, 1)));
+    }
+
+    private static long CountInRange(PageBitmap pages)
+    {
+        long count = 0;
+        for (int i = 0; i < QemuBench.Pages; i++)
+            count += pages[BootBlock.FirstPage + i] ? 1 : 0;
+        return count;
+    }
+}
