@@ -23,10 +23,34 @@ project_seconds=900 hang_seconds=240
 # Everything that the tests put on disk goes below this directory. The path is short: Unix sockets allow 107 characters.
 work=$(mktemp -d /tmp/ft.XXXXXX) || exit 1
 run_id=$(cat /proc/sys/kernel/random/uuid)
+running=
 cleanup() { rm -rf "$work"; }
+# The tests run in a process group of their own (timeout makes it): an interrupt must be passed on, and what they started ended.
+interrupted() {
+  trap '' INT TERM
+  if [ -n "$running" ]; then
+    kill -TERM "$running" 2>/dev/null
+    wait "$running" 2>/dev/null
+    leftover_processes 2>/dev/null | while read -r pid _; do kill -9 "$pid" 2>/dev/null; done
+  fi
+  echo "interrupted" >&2
+  exit 130
+}
 trap cleanup EXIT
-trap 'echo "interrupted" >&2; exit 130' INT TERM
+trap interrupted INT TERM
 
+# A process is this run's if it has the marker in its environment or the run's directory in its command line.
+leftover_processes() {
+  local entry pid
+  for entry in /proc/[0-9]*; do
+    pid=${entry#/proc/}
+    [ "$pid" != $$ ] || continue
+    if tr '\0' '\n' 2>/dev/null <"$entry/environ" | grep -qx "FABRIC_TEST_RUN=$run_id" ||
+      tr '\0' ' ' 2>/dev/null <"$entry/cmdline" | grep -qF "$work/t"; then
+      printf '%s %s\n' "$pid" "$(tr '\0' ' ' 2>/dev/null <"$entry/cmdline" | cut -c1-160)"
+    fi
+  done
+}
 step() { printf '%4ds  %s\n' $((SECONDS - started)) "$*"; }
 fault() { printf 'FAILED: %s\n' "$*"; failed=$((failed + 1)); }
 finish() {
@@ -67,9 +91,8 @@ else
 fi
 
 scripts=(fabric test.sh .ci/run guests/build.sh deploy/*.sh)
-for script in "${scripts[@]}"; do
-  check "syntax of $script" bash -n "$script"
-done | grep -v '  syntax of' || true
+# shellcheck disable=SC2016
+check "syntax of the scripts" bash -c 'for script; do bash -n "$script" || exit 1; done' - "${scripts[@]}"
 if command -v shellcheck >/dev/null; then
   check "shellcheck" shellcheck -S warning "${scripts[@]}" guests/init
 fi
@@ -98,7 +121,10 @@ run_project() { # NAME
   # TMPDIR and the marker let the leftover check below tell this run's processes and files from all others.
   env FABRIC_TEST_RUN="$run_id" TMPDIR="$work/t" timeout -k 15 "$project_seconds" \
     dotnet test "$project" -c Release --no-build --results-directory "$work" --logger "trx;LogFileName=$name.trx" \
-    --blame-hang-timeout "${hang_seconds}s" --blame-hang-dump-type none >"$log" 2>&1 </dev/null || status=$?
+    --blame-hang-timeout "${hang_seconds}s" --blame-hang-dump-type none >"$log" 2>&1 </dev/null &
+  running=$!
+  wait "$running" || status=$?
+  running=
   if [ ! -f "$trx" ]; then
     if [ "$status" -eq 0 ] && grep -q 'No test is available' "$log"; then
       echo "        (holds no tests)"
@@ -127,18 +153,6 @@ for name in "${projects[@]}"; do
 done
 
 # --- after the tests: nothing may be left ----------------------------------------------------------------------------
-# A process is this run's if it has the marker in its environment or the run's directory in its command line.
-leftover_processes() {
-  local entry pid
-  for entry in /proc/[0-9]*; do
-    pid=${entry#/proc/}
-    [ "$pid" != $$ ] || continue
-    if tr '\0' '\n' 2>/dev/null <"$entry/environ" | grep -qx "FABRIC_TEST_RUN=$run_id" ||
-      tr '\0' ' ' 2>/dev/null <"$entry/cmdline" | grep -qF "$work/t"; then
-      printf '%s %s\n' "$pid" "$(tr '\0' ' ' 2>/dev/null <"$entry/cmdline" | cut -c1-160)"
-    fi
-  done
-}
 step "looking for leftovers"
 left=$(leftover_processes 2>/dev/null)
 for _ in 1 2 3 4 5 6 7 8 9 10; do # what was told to end may take a moment

@@ -63,16 +63,48 @@ public sealed class HostAgent : IHostAgent, IAsyncDisposable
 
     public IReadOnlyList<MachineKind> MachineKinds => [.. _parts.Factories.Keys];
 
-    /// <summary>Starts the agent: opens every ledger in the store and reconciles it with the machines that are there.</summary>
-    public static HostAgent Start(HostAgentOptions options, HostAgentSeams seams)
+    /// <summary>Starts the agent: ends machines that no ledger names, then opens every ledger and reconciles it with the machines that are there.</summary>
+    public static async Task<HostAgent> StartAsync(HostAgentOptions options, HostAgentSeams seams, CancellationToken cancellation)
     {
         ArgumentNullException.ThrowIfNull(options);
         ArgumentNullException.ThrowIfNull(seams);
         Directory.CreateDirectory(options.MemoryDirectory);
+        var known = seams.Ledgers.List();
+        if (RecordedMachines(seams, known) is { } machines)
+        {
+            foreach (var factory in seams.Machines)
+                await factory.SweepAsync(machines, cancellation);
+        }
+
         var agent = new HostAgent(options, seams);
-        foreach (var vm in seams.Ledgers.List())
+        foreach (var vm in known)
             agent.ActorOf(vm);
         return agent;
+    }
+
+    /// <summary>
+    /// Null when a ledger cannot be read: nothing is known of its machine then, so ending machines that no record names would be guessing.
+    /// The VM's own actor reports the damage.
+    /// </summary>
+    private static List<string>? RecordedMachines(HostAgentSeams seams, IReadOnlyList<VmName> known)
+    {
+        var machines = new List<string>();
+        foreach (var vm in known)
+        {
+            try
+            {
+                using var ledger = seams.Ledgers.Open(vm);
+                if (ledger.State.Machine is { } record)
+                    machines.Add(record);
+            }
+            catch (FabricException e)
+            {
+                seams.Loggers.CreateLogger<HostAgent>().LogError("Leftover machines are not ended, since the ledger of VM {Vm} cannot be read: {Error}", vm, e.Error);
+                return null;
+            }
+        }
+
+        return machines;
     }
 
     public async Task<CommandResult> ExecuteAsync(AgentCommand command, CancellationToken cancellation)

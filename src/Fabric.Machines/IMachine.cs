@@ -191,4 +191,10 @@ public interface IMachineFactory
     /// time are compared, so a recycled pid is never mistaken for it). What the process left is then removed.
     /// </summary>
     ValueTask<IMachine?> AdoptAsync(string adoptionRecord, CancellationToken cancellation);
+
+    /// <summary>
+    /// Ends every machine that this factory started on this host and that no record in <paramref name="adoptionRecords"/> names, with all that belongs to it:
+    /// what an agent left that died between starting a machine and recording it. Called once, before any other member.
+    /// </summary>
+    ValueTask SweepAsync(IReadOnlyCollection<string> adoptionRecords, CancellationToken cancellation);
 }

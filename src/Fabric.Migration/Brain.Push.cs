@@ -18,7 +18,7 @@ public static partial class Brain
             ? Decision.Wait(state.Since + timings.Prepare)
             : Decision.Send(
                 Order(seen, MigrationStep.Prepare, plan.Destination, attempt => new PrepareIncoming(
-                    Header(plan, seen, MigrationStep.Prepare, attempt, plan.RunEpoch), plan.Spec, plan.Source, plan.Ticket, plan.Options)),
+                    Header(plan, seen, MigrationStep.Prepare, attempt, plan.TokenEpoch), plan.Spec, plan.Source, plan.Ticket, plan.Options)),
                 state.Since + timings.Prepare);
     }
 

@@ -31,7 +31,10 @@ public sealed record CreateVm(CommandHeader Header, VmSpec Spec) : AgentCommand(
 /// <summary>End the VM and forget it. Refused while a migration of it is under way.</summary>
 public sealed record DeleteVm(CommandHeader Header) : AgentCommand(Header);
 
-/// <summary>Destination: make an incoming machine and let the ticket's bearer fill it. Answered when prepared. Undo: <see cref="RefuseIncoming"/>.</summary>
+/// <summary>
+/// Destination: make an incoming machine and let the ticket's bearer fill it. The header's run epoch is the one of the token that will come.
+/// Answered when prepared. Undo: <see cref="RefuseIncoming"/>.
+/// </summary>
 public sealed record PrepareIncoming(CommandHeader Header, VmSpec Spec, HostName Source, Ticket Ticket, MigrationOptions Options) : AgentCommand(Header);
 
 /// <summary>

@@ -63,6 +63,12 @@ public interface IIncomingHandler
 
     /// <summary>Record the token durably, then let the VM run; returns when it runs. An exception means that the token was refused, durably.</summary>
     Task AcceptTokenAsync(Epoch epoch, CancellationToken cancellation);
+
+    /// <summary>
+    /// After a pull: every page is here and verified as far as was promised. Make that durable; the source is told only afterwards, since it then lets
+    /// its copy go. Not called for a <see cref="HandOverKind.Complete"/> hand-over.
+    /// </summary>
+    Task CompletePullAsync(bool? verified, CancellationToken cancellation);
 }
 
 /// <summary>Destination end. <see cref="RunAsync"/> once; <see cref="Snapshot"/> any time from any thread.</summary>

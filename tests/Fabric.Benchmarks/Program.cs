@@ -1,7 +1,48 @@
 using Fabric.Benchmarks;
+using Fabric.Benchmarks.Compare;
+using Fabric.Core;
 
-return args switch
+// fabric-bench COMMAND [--option value]…
+string command = args.Length > 0 ? args[0] : "";
+if (command == "data-plane")
+    return await DataPlane.RunAsync(args[1..]);
+
+var options = new Dictionary<string, string>(StringComparer.Ordinal);
+for (int i = 1; i < args.Length; i += 2)
 {
-    ["data-plane", .. var rest] => await DataPlane.RunAsync(rest),
-    _ => 0,
+    if (!args[i].StartsWith("--", StringComparison.Ordinal) || i + 1 >= args.Length)
+        return Refuse($"'{args[i]}' is not an option with a value.");
+    options[args[i][2..]] = args[i + 1];
+}
+
+using var interrupt = new CancellationTokenSource();
+Console.CancelKeyPress += (_, pressed) =>
+{
+    // The processes of this run are ended on the way out.
+    pressed.Cancel = true;
+    interrupt.Cancel();
 };
+try
+{
+    return command switch
+    {
+        "compare-qemu" => await CompareQemu.RunAsync(options, Console.Out, interrupt.Token),
+        _ => Refuse($"There is no benchmark '{command}'."),
+    };
+}
+catch (OperationCanceledException) when (interrupt.IsCancellationRequested)
+{
+    return 130;
+}
+catch (FabricException error)
+{
+    Console.Error.WriteLine(error.Error);
+    return 1;
+}
+
+static int Refuse(string why)
+{
+    Console.Error.WriteLine(why);
+    Console.Error.WriteLine(CompareQemu.Usage);
+    return 2;
+}

@@ -146,7 +146,6 @@ public sealed record VmLedgerState
         return this with
         {
             Incoming = ours ? Incoming! with { Step = IncomingStep.Refused, Why = r.Why } : Incoming,
-            Machine = ours ? null : Machine,
             Refusals = Remember(Refusals, new StoredRefusal(r.Migration, r.Epoch, r.Why)),
         };
     }

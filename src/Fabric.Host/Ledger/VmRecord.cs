@@ -7,7 +7,7 @@ using Fabric.Transfer;
 namespace Fabric.Host.Ledger;
 
 /// <summary>One line of a VM's ledger. <see cref="VmLedgerState.Apply"/> says what each one means and where it is legal.</summary>
-[JsonPolymorphic(TypeDiscriminatorPropertyName = "kind")]
+[JsonPolymorphic(TypeDiscriminatorPropertyName = "record")]
 [JsonDerivedType(typeof(VmRecord.ShardSeen), "shard-seen")]
 [JsonDerivedType(typeof(VmRecord.Answered), "answered")]
 [JsonDerivedType(typeof(VmRecord.Owned), "owned")]

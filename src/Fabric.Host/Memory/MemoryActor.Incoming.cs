@@ -116,4 +116,7 @@ internal sealed class IncomingHandler(IMachine machine, MigrationId migration, I
 
     public async Task AcceptTokenAsync(Epoch epoch, CancellationToken cancellation) =>
         await vm.AskAsync<VmMessage, bool>(reply => new TokenArrived(migration, epoch, reply), AcceptDeadline, time, cancellation);
+
+    public async Task CompletePullAsync(bool? verified, CancellationToken cancellation) =>
+        await vm.AskAsync<VmMessage, bool>(reply => new PullArrived(migration, verified, reply), AcceptDeadline, time, cancellation);
 }

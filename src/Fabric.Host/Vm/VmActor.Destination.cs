@@ -48,7 +48,6 @@ internal sealed partial class VmActor
         }
 
         Ledger.Append(new VmRecord.MachineStarted(machine.AdoptionRecord));
-        _live.RunState = VmRunState.Incoming;
         await OpenDoorAsync(machine);
         Ledger.Append(new VmRecord.Answered(c.Header.Id, null));
         return null;
@@ -89,6 +88,7 @@ internal sealed partial class VmActor
         _live.ReadyFor = null;
         _memory.TryTell(new EndIncoming());
         await DropMachineAsync();
+        Ledger.Append(new VmRecord.MachineGone(why));
         parts.RemovePullMap(migration);
     }
 
@@ -130,6 +130,21 @@ internal sealed partial class VmActor
         m.Reply.Succeed(true);
     }
 
+    private void OnPullArrived(PullArrived m)
+    {
+        try
+        {
+            if (Recorded.Incoming is not { Step: IncomingStep.Complete } complete || complete.Migration != m.Migration)
+                Ledger.Append(new VmRecord.PullCompleted(m.Migration, m.Verified));
+            _live.PullBroken = false;
+            m.Reply.Succeed(true);
+        }
+        catch (Exception e) when (e is FabricException or LedgerContradictionException)
+        {
+            m.Reply.Fail(new FabricError(ErrorCodes.StoreFailed, e.Message));
+        }
+    }
+
     private async ValueTask OnIncomingEndedAsync(IncomingEnded m)
     {
         if (Recorded.Incoming is not { } incoming || incoming.Migration != m.Migration)
@@ -138,11 +153,6 @@ internal sealed partial class VmActor
         {
             case IncomingStep.Expected when m.Error is { } error:
                 await RefuseAsync(m.Migration, incoming.Epoch, $"The source's stream ended before the token came: {error.Message}");
-                break;
-            case IncomingStep.Accepted when m.Error is null:
-                Ledger.Append(new VmRecord.PullCompleted(m.Migration, _live.IncomingStats.Verified));
-                _live.PullBroken = false;
-                parts.RemovePullMap(m.Migration);
                 break;
             case IncomingStep.Accepted when m.Error is { } error:
                 _live.PullBroken = true;

@@ -30,6 +30,15 @@ internal sealed partial class VmActor
             await RecoverIncomingAsync(incoming, machine);
         else if (Recorded.Owner)
             await RecoverOwnerAsync(machine);
+        else if (Recorded.Machine is not null)
+            await RemoveLeftoverAsync();
+    }
+
+    /// <summary>No right to run is here and nothing is expected: the old agent died while it took the machine down.</summary>
+    private async ValueTask RemoveLeftoverAsync()
+    {
+        await DropMachineAsync();
+        Ledger.Append(new VmRecord.MachineGone("It was left over when the agent started."));
     }
 
     private async ValueTask RecoverOwnerAsync(IMachine? machine)

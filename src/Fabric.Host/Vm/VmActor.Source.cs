@@ -225,7 +225,7 @@ internal sealed partial class VmActor
     {
         RefuseWhenBusy();
         var migration = RequireMigration(c);
-        if (Recorded.Outgoing is not { Phase: SourcePhase.TokenSent or SourcePhase.HandedOver } outgoing || outgoing.Migration != migration || _live.Machine is not { } machine)
+        if (Recorded.Outgoing is not { Phase: SourcePhase.TokenSent or SourcePhase.HandedOver or SourcePhase.Drained } outgoing || outgoing.Migration != migration || _live.Machine is not { } machine)
             throw new FabricException(ErrorCodes.Conflict, $"VM '{name}': host {parts.Host} has nothing to serve for migration {migration} ({Recorded.Outgoing?.Phase.ToString() ?? "nothing"}).");
         if (outgoing.Phase == SourcePhase.TokenSent)
         {

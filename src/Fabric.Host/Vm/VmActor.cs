@@ -19,6 +19,7 @@ internal sealed partial class VmActor(VmName name, HostParts parts) : Actor<VmMe
 
     private readonly ILogger _logger = parts.Loggers.CreateLogger("Fabric.Host.Vm." + name);
     private readonly VmState _live = new();
+    private readonly List<Action> _outbox = [];
     private IVmLedger? _ledger;
     private FabricError? _damaged;
     private IActorRef<MemoryMessage> _memory = null!;
@@ -60,7 +61,7 @@ internal sealed partial class VmActor(VmName name, HostParts parts) : Actor<VmMe
     {
         switch (message)
         {
-            case Execute m: await OnExecuteAsync(m); break;
+            case Execute m: await OnExecuteAsync(m with { Reply = new AfterPublishing(_outbox, m.Reply) }); break;
             case MachineMade m: await OnMachineMadeAsync(m); break;
             case MachineExited m: OnMachineExited(m); break;
             case PushConverged m: OnPushConverged(m); break;
@@ -71,12 +72,16 @@ internal sealed partial class VmActor(VmName name, HostParts parts) : Actor<VmMe
             case PullServed m: OnPullServed(m); break;
             case IncomingReady m: OnIncomingReady(m); break;
             case TokenArrived m: await OnTokenArrivedAsync(m); break;
+            case PullArrived m: OnPullArrived(m); break;
             case IncomingEnded m: await OnIncomingEndedAsync(m); break;
             case PullResumed m: OnPullResumed(m); break;
             case ContinueAgain m: await ContinueOwnedAsync(m.Attempt); break;
         }
 
         Publish();
+        foreach (var answer in _outbox)
+            answer();
+        _outbox.Clear();
     }
 
     /// <summary>Fencing and repetition first, for every command alike; then the command itself.</summary>
@@ -256,4 +261,12 @@ internal sealed partial class VmActor(VmName name, HostParts parts) : Actor<VmMe
     private static void Done(AgentCommand command, IReply<CommandResult> reply) => reply.Succeed(new CommandResult(command.Header.Id, null));
 
     private void Publish() => parts.Facts.Publish(name, VmFacts.From(name, _damaged, _ledger?.State, _live));
+
+    /// <summary>Whoever has an answer finds the facts that follow from it: answers leave after the facts of their turn.</summary>
+    private sealed class AfterPublishing(List<Action> outbox, IReply<CommandResult> inner) : IReply<CommandResult>
+    {
+        public void Succeed(CommandResult value) => outbox.Add(() => inner.Succeed(value));
+
+        public void Fail(FabricError error) => outbox.Add(() => inner.Fail(error));
+    }
 }

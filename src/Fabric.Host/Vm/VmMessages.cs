@@ -40,6 +40,9 @@ internal sealed record IncomingReady(MigrationId Migration, HandOverKind Kind) :
 /// <summary>The run token has arrived. The reply fails only after the refusal is durable.</summary>
 internal sealed record TokenArrived(MigrationId Migration, Epoch Epoch, IReply<bool> Reply) : VmMessage;
 
+/// <summary>Every page is here; the reply succeeds once that is durable, and only then may the source let its copy go.</summary>
+internal sealed record PullArrived(MigrationId Migration, bool? Verified, IReply<bool> Reply) : VmMessage;
+
 /// <summary>The incoming stream ended: all pages are here (no error), or it broke.</summary>
 internal sealed record IncomingEnded(MigrationId Migration, FabricError? Error) : VmMessage;
 

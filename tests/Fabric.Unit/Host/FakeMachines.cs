@@ -102,6 +102,13 @@ internal sealed class FakeFactory(string host, RunObserver observer) : IMachineF
     public ValueTask<IMachine?> AdoptAsync(string adoptionRecord, CancellationToken cancellation) => ValueTask.FromResult<IMachine?>(
         _machines.TryGetValue(adoptionRecord, out var machine) && machine.Status != MachineStatus.Exited ? new Handle(machine, _life) : null);
 
+    public ValueTask SweepAsync(IReadOnlyCollection<string> adoptionRecords, CancellationToken cancellation)
+    {
+        foreach (var machine in _machines.Values.Where(m => m.Status != MachineStatus.Exited && !adoptionRecords.Contains(m.Record)))
+            machine.Become(MachineStatus.Exited);
+        return ValueTask.CompletedTask;
+    }
+
     internal sealed class AgentLife
     {
         internal volatile bool Dead;

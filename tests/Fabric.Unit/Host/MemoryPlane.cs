@@ -114,6 +114,8 @@ internal sealed class MemoryNetwork
         public async Task ServePullAsync(CancellationToken cancellation)
         {
             await Step("pull", cancellation);
+            var handler = await _handler.Task.WaitAsync(cancellation);
+            await handler.CompletePullAsync(null, cancellation);
             _received.TrySetResult();
         }
 

@@ -1,0 +1,53 @@
+namespace Fabric.Benchmarks.Compare;
+
+public enum MoveMode
+{
+    PreCopy,
+    PostCopy,
+}
+
+/// <summary>The guest that every mover boots afresh for every run, so that no run inherits anything from another.</summary>
+/// <param name="Kernel">Absolute path.</param>
+/// <param name="Initrd">Absolute path.</param>
+/// <param name="Append">Words for the kernel command line that choose the workload.</param>
+/// <param name="MemoryBytes">RAM of the guest.</param>
+/// <param name="Accelerator">kvm or tcg, as QEMU names it.</param>
+public sealed record GuestImage(string Kernel, string Initrd, string Append, long MemoryBytes, string Accelerator);
+
+/// <summary>One move, measured. Times in milliseconds; null where it could not be measured, never a guess.</summary>
+/// <param name="Mover">Name of who moved it.</param>
+/// <param name="TotalMs">
+/// From the moment at which the destination's QEMU waits for the state and everything is set up, until the source holds nothing that
+/// the guest needs and the guest runs at the destination. For Fabric the content check is inside.
+/// </param>
+/// <param name="DowntimeMs">Guest stopped → guest running, as the mover itself measures it.</param>
+/// <param name="OwnDowntimeMs">Downtime by the mover's own statistics; null if it keeps none. QEMU's counts only the source's part in post-copy.</param>
+/// <param name="GuestStoppedMs">Downtime as the guest itself saw it: see HeartbeatLog.</param>
+/// <param name="GuestGapMs">Longest time in which the running guest could not go on, over the whole move.</param>
+/// <param name="WireBytes">Bytes of memory traffic.</param>
+/// <param name="Rounds">Passes over the memory.</param>
+/// <param name="Verified">Whether the mover compared what arrived with what was sent; null where it has no such check.</param>
+/// <param name="GuestClean">Whether the guest found no error in its memory up to the end of the run.</param>
+/// <param name="Failure">Why there is no result; all else is then meaningless.</param>
+public sealed record MoveResult(
+    string Mover, MoveMode Mode, double TotalMs, double DowntimeMs, double? OwnDowntimeMs, double? GuestStoppedMs, double? GuestGapMs,
+    long WireBytes, long? Rounds, bool? Verified, bool GuestClean, string? Failure = null)
+{
+    public static MoveResult Failed(string mover, MoveMode mode, string why) =>
+        new(mover, mode, 0, 0, null, null, null, 0, null, null, GuestClean: false, why);
+}
+
+/// <summary>Somebody who can move a running guest between two QEMU processes of this machine.</summary>
+public interface IMover
+{
+    string Name { get; }
+
+    /// <summary>Why this mover cannot be used here; null when it can.</summary>
+    string? Unavailable { get; }
+
+    /// <summary>
+    /// Boots the guest, waits until its workload runs and its clocks are known, moves it once, watches it for some seconds and ends
+    /// it. Leaves nothing behind, however it ends. A move that fails is a result with <see cref="MoveResult.Failure"/>.
+    /// </summary>
+    Task<MoveResult> MoveAsync(GuestImage guest, MoveMode mode, CancellationToken cancellation);
+}

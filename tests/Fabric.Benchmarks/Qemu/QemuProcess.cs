@@ -1,0 +1,172 @@
+using System.Diagnostics;
+using System.Globalization;
+using System.Text.Json;
+using Fabric.Benchmarks.Compare;
+using Fabric.Core;
+using Fabric.Machines.Qemu;
+
+namespace Fabric.Benchmarks.Qemu;
+
+/// <summary>
+/// A plain QEMU as its manual starts it: anonymous RAM, no shared file, nothing preloaded. Owns the process: disposing ends it.
+/// Notes when the events that matter arrive.
+/// </summary>
+internal sealed class QemuProcess : IAsyncDisposable
+{
+    private static readonly TimeSpan CallDeadline = TimeSpan.FromSeconds(30);
+    private readonly Process _process;
+    private readonly TimeProvider _time;
+    private QmpClient? _qmp;
+    private long _stoppedAt;
+    private long _resumedAt;
+    private long _standsAt;
+
+    private QemuProcess(Process process, string consoleLog, TimeProvider time)
+    {
+        _process = process;
+        _time = time;
+        ConsoleLog = consoleLog;
+    }
+
+    public string ConsoleLog { get; }
+
+    /// <summary>When the vCPUs stood (timestamp of the time provider); 0 before.</summary>
+    public long StoppedAt => Volatile.Read(ref _stoppedAt);
+
+    /// <summary>When the vCPUs began to run after a migration; 0 before.</summary>
+    public long ResumedAt => Volatile.Read(ref _resumedAt);
+
+    /// <summary>Completes with the last state of the migration (completed, failed, cancelled) and notes when.</summary>
+    public TaskCompletionSource<string> MigrationEnded { get; } = new(TaskCreationOptions.RunContinuationsAsynchronously);
+
+    public TaskCompletionSource MigrationActive { get; } = new(TaskCreationOptions.RunContinuationsAsynchronously);
+
+    public TaskCompletionSource Resumed { get; } = new(TaskCreationOptions.RunContinuationsAsynchronously);
+
+    public long MigrationEndedAt => Volatile.Read(ref _standsAt);
+
+    /// <exception cref="FabricException">machine-failed, with QEMU's words.</exception>
+    public static async Task<QemuProcess> StartAsync(GuestImage guest, string name, string directory, bool incoming, TimeProvider time, CancellationToken cancellation)
+    {
+        string qmp = Path.Combine(directory, name + ".qmp"), log = Path.Combine(directory, name + ".log"), errors = Path.Combine(directory, name + ".err");
+        var start = new ProcessStartInfo("qemu-system-x86_64") { UseShellExecute = false, RedirectStandardError = true, RedirectStandardInput = true };
+        foreach (string argument in Arguments(guest, name, qmp, log, incoming))
+            start.ArgumentList.Add(argument);
+        var process = Process.Start(start) ?? throw new FabricException(ErrorCodes.MachineFailed, "QEMU did not start.");
+        process.StandardInput.Close();
+        process.ErrorDataReceived += (_, line) => AppendLine(errors, line.Data);
+        process.BeginErrorReadLine();
+        var machine = new QemuProcess(process, log, time);
+        try
+        {
+            machine._qmp = await machine.ConnectAsync(qmp, errors, cancellation);
+            return machine;
+        }
+        catch
+        {
+            await machine.DisposeAsync();
+            throw;
+        }
+    }
+
+    /// <param name="arguments">A JSON object; null for none.</param>
+    public async Task<JsonElement> ExecuteAsync(string command, string? arguments, CancellationToken cancellation)
+    {
+        if (arguments is null)
+            return await _qmp!.ExecuteAsync(command, null, CallDeadline, cancellation);
+        using var document = JsonDocument.Parse(arguments);
+        return await _qmp!.ExecuteAsync(command, Write, CallDeadline, cancellation);
+
+        void Write(Utf8JsonWriter writer)
+        {
+            foreach (var member in document.RootElement.EnumerateObject())
+                member.WriteTo(writer);
+        }
+    }
+
+    public async ValueTask DisposeAsync()
+    {
+        try
+        {
+            _process.Kill();
+        }
+        catch (InvalidOperationException)
+        {
+            // It has ended by itself.
+        }
+
+        await _process.WaitForExitAsync(CancellationToken.None);
+        if (_qmp is not null)
+            await _qmp.DisposeAsync();
+        _process.Dispose();
+    }
+
+    private static List<string> Arguments(GuestImage guest, string name, string qmp, string log, bool incoming)
+    {
+        string megabytes = (guest.MemoryBytes / ByteSize.Mebi).ToString(CultureInfo.InvariantCulture) + "M";
+        List<string> arguments =
+        [
+            "-name", name, "-machine", "q35", "-accel", guest.Accelerator, "-cpu", "qemu64", "-smp", "1", "-m", megabytes,
+            "-nodefaults", "-no-user-config", "-display", "none", "-vga", "none",
+            "-kernel", guest.Kernel, "-initrd", guest.Initrd, "-append", "console=ttyS0 quiet panic=1 tsc=unstable " + guest.Append,
+            "-serial", "file:" + log, "-device", "virtio-balloon-pci,id=balloon0,free-page-reporting=on",
+            "-qmp", $"unix:{qmp},server=on,wait=off",
+        ];
+        if (incoming)
+            arguments.AddRange(["-incoming", "defer"]);
+        return arguments;
+    }
+
+    private async Task<QmpClient> ConnectAsync(string path, string errors, CancellationToken cancellation)
+    {
+        long begun = _time.GetTimestamp();
+        while (true)
+        {
+            try
+            {
+                return await QmpClient.ConnectAsync(path, CallDeadline, _time, OnEvent, cancellation);
+            }
+            catch (FabricException error) when (error.Error.Code == ErrorCodes.Unreachable)
+            {
+                // The socket appears when QEMU has read its arguments.
+                if (_process.HasExited || _time.GetElapsedTime(begun) > TimeSpan.FromSeconds(20))
+                    throw new FabricException(ErrorCodes.MachineFailed, $"QEMU did not come up: {(File.Exists(errors) ? await File.ReadAllTextAsync(errors, cancellation) : "it said nothing")}");
+                await Task.Delay(TimeSpan.FromMilliseconds(20), _time, cancellation);
+            }
+        }
+    }
+
+    /// <summary>On the QMP read loop.</summary>
+    private void OnEvent(QmpEvent reported)
+    {
+        long now = _time.GetTimestamp();
+        switch (reported.Name)
+        {
+            case "STOP":
+                Volatile.Write(ref _stoppedAt, now);
+                break;
+            case "RESUME":
+                Volatile.Write(ref _resumedAt, now);
+                Resumed.TrySetResult();
+                break;
+            case "MIGRATION":
+                string status = QmpJson.Text(reported.Data, "status") ?? "";
+                if (status == "active")
+                    MigrationActive.TrySetResult();
+                if (status is not ("completed" or "failed" or "cancelled"))
+                    break;
+                Volatile.Write(ref _standsAt, now);
+                MigrationActive.TrySetResult();
+                MigrationEnded.TrySetResult(status);
+                break;
+            default:
+                break;
+        }
+    }
+
+    private static void AppendLine(string file, string? line)
+    {
+        if (line is not null)
+            File.AppendAllText(file, line + "\n");
+    }
+}
