@@ -173,19 +173,18 @@ internal sealed class SyntheticMemory : IGuestMemory, IDisposable
 
         lock (StripeOf(page))
         {
-            if (_present[page])
+            if (IsThere(page))
                 return Reach.Present;
-            var trap = _trap;
-            if ((_directWrites && !GuestBytes.IsZero(address, PageSize)) || (trap is null && write))
+            if (_trap is { } trap)
             {
-                _present.AtomicSet(page);
-                return Reach.Present;
+                trap.Raise(page);
+                return Reach.Missing;
             }
 
-            if (trap is null)
+            if (!write)
                 return Reach.Zeros;
-            trap.Raise(page);
-            return Reach.Missing;
+            _present.AtomicSet(page);
+            return Reach.Present;
         }
     }
 
@@ -226,7 +225,7 @@ internal sealed class SyntheticMemory : IGuestMemory, IDisposable
                     return InstallOutcome.MachineGone;
                 for (long page = part.First; page < part.End; page++)
                 {
-                    if (_present[page])
+                    if (IsThere(page))
                     {
                         all = false;
                         continue;
@@ -263,14 +262,24 @@ internal sealed class SyntheticMemory : IGuestMemory, IDisposable
             lock (StripeOf(page))
             {
                 RequireHere();
-                if (!_present[page] && !GuestBytes.IsZero(AddressOf(page), PageSize))
-                    _present.AtomicSet(page);
+                IsThere(page);
             }
         }
 
         // Once the guest has run nobody writes past it any more: this look was the last that was needed.
         if (last)
             _directWrites = false;
+    }
+
+    /// <summary>Under the stripe's lock: the bit, and where an agent may have written past it, the bytes, which then set the bit.</summary>
+    private bool IsThere(long page)
+    {
+        if (_present[page])
+            return true;
+        if (!_directWrites || GuestBytes.IsZero(AddressOf(page), PageSize))
+            return false;
+        _present.AtomicSet(page);
+        return true;
     }
 
     private Lock StripeOf(long page) => _stripes[(page >> StripeShift) & (Stripes - 1)];
