@@ -8,6 +8,7 @@ using Fabric.Host;
 using Fabric.Host.Ledger;
 using Fabric.Machines;
 using Fabric.Machines.Qemu;
+using Fabric.Machines.Synthetic;
 using Fabric.Migration;
 using Fabric.Native;
 using Fabric.Wire.Agent;
@@ -125,10 +126,11 @@ internal sealed partial class HostRole : IAsyncDisposable
         else
         {
             Directory.CreateDirectory(options.Directory);
-            Directory.CreateDirectory(options.ConsoleDirectory);
             machines.Add(new QemuMachineFactory(options, time, new Random(), logs.CreateLogger<QemuMachineFactory>()));
         }
 
+        Directory.CreateDirectory(options.ConsoleDirectory);
+        machines.Add(new SyntheticMachineFactory(options.ConsoleDirectory, time));
         return machines;
     }
 

@@ -48,7 +48,7 @@ internal static class DemoPlan
     public static MigrationOptions EvacuationOptions { get; } = new() { Mode = MigrationMode.Auto, Verify = VerifyLevel.Full, Reason = "demo: empty the host" };
 
     public static VmSpec Spec(DemoGuest guest, MachineKind machine, GuestImage? image) => machine == MachineKind.Synthetic
-        ? new VmSpec { Name = guest.Name, Machine = machine, MemoryBytes = MemoryBytes, Workload = $"{guest.Workload}:{guest.Name.Value.Length}" }
+        ? new VmSpec { Name = guest.Name, Machine = machine, MemoryBytes = MemoryBytes, Workload = $"{guest.Workload}:{guest.Name.Value.Length}:{WorkingSetMebibytes}M:{Math.Max(100, guest.Rate)}" }
         : new VmSpec
         {
             Name = guest.Name,

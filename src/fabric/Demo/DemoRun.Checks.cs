@@ -16,6 +16,8 @@ internal sealed partial class DemoRun
     {
         if (HasConsoles)
             await Task.WhenAll(DemoPlan.Guests.Select(g => SweptAsync(consoles, g, cancellation)));
+        else
+            await CheckSyntheticAsync(client, cancellation);
         var vms = await client.VmsAsync(cancellation);
         var hosts = await client.HostsAsync(cancellation);
         var migrations = _state.Moves.Select(m => WithGuestView(consoles, m)).ToList();
@@ -35,6 +37,36 @@ internal sealed partial class DemoRun
         if (guest.Workload != "idle")
             await consoles.WaitAsync(guest.Name, log => log.OkCount >= oks + 2 || !log.IsClean, "check its memory after the last move", SpeakWithin, cancellation);
         await consoles.WaitAsync(guest.Name, log => log.Beats[^1].GuestMs >= now + QuietGuestMs, "go on after the last move", SpeakWithin, cancellation);
+    }
+
+    /// <summary>A synthetic guest says once a tick how many of its reads found something else than was written: it must go on, and that must be none.</summary>
+    private async Task CheckSyntheticAsync(ControlClient client, CancellationToken cancellation)
+    {
+        foreach (var guest in DemoPlan.Guests)
+        {
+            using var deadline = new CancellationTokenSource(SpeakWithin, _context.Time);
+            using var either = CancellationTokenSource.CreateLinkedTokenSource(cancellation, deadline.Token);
+            var reader = new ConsoleReader(client, guest.Name);
+            SyntheticTick? first = null;
+            SyntheticTick? last = null;
+            try
+            {
+                while (first is null || last is null || last.Value.Number <= first.Value.Number)
+                {
+                    last = SyntheticTick.LastIn(await reader.ReadAsync(either.Token)) ?? last;
+                    first ??= last;
+                    await Task.Delay(TimeSpan.FromMilliseconds(100), _context.Time, either.Token);
+                }
+            }
+            catch (OperationCanceledException) when (!cancellation.IsCancellationRequested)
+            {
+                // It stands still: the check below says so.
+            }
+
+            bool alive = last?.Number > first?.Number;
+            _state.Check(
+                $"guest {guest.Name} found no error", alive && last?.Errors == 0, alive ? $"tick {last?.Number}, {last?.Operations} operations, {last?.Errors} errors" : "it does not go on");
+        }
     }
 
     private static DemoMigration WithGuestView(GuestConsoles consoles, MoveRecord move)
