@@ -34,6 +34,7 @@ public sealed class PlantedFaults
     {
         Assert.Single(NativeCode.Violations([Source(code)]));
         Assert.Empty(NativeCode.Violations([Source(code, "src/Fabric.Native/Thing.cs")]));
+        Assert.Equal(code.Contains("Marshal", StringComparison.Ordinal) ? 0 : 1, NativeCode.Violations([Source(code, "tests/Fabric.Unit/Thing.cs")]).Count());
     }
 
     [Fact]

@@ -19,9 +19,16 @@ public interface IDataPlane : IAsyncDisposable
 
     Task<IOutgoingTransfer> ConnectAsync(OutgoingRoute route, IGuestMemory memory, CancellationToken cancellation);
 
-    /// <summary>
-    /// From now on a source with this ticket is let in; each complete set of its connections becomes one transfer, given to
-    /// <paramref name="connected"/> (from any thread). Disposing the result closes the door; it does not end transfers.
-    /// </summary>
-    IDisposable Expect(IncomingRoute route, IGuestMemory memory, Action<IIncomingTransfer> connected);
+    /// <summary>From now on a source with this ticket is let in.</summary>
+    IIncomingDoor Expect(IncomingRoute route, IGuestMemory memory);
+}
+
+/// <summary>
+/// The way in for one migration's source; owns what must outlive a broken connection. Disposing it closes the door and lets the map of
+/// missing pages go (the file stays for a restarted agent); it must be disposed after the last transfer that came through it.
+/// </summary>
+public interface IIncomingDoor : IDisposable
+{
+    /// <summary>The transfer for the source's next set of connections: the first one, or after a broken pull the one that resumes it.</summary>
+    IIncomingTransfer Next();
 }

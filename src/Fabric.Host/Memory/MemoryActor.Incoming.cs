@@ -1,5 +1,6 @@
 using Fabric.Actors;
 using Fabric.Core;
+using Fabric.Host.Link;
 using Fabric.Host.Vm;
 using Fabric.Machines;
 using Fabric.Transfer;
@@ -13,12 +14,11 @@ internal sealed partial class MemoryActor
     private void OnExpectIncoming(ExpectIncoming m)
     {
         LeaveIncoming();
-        var self = Context.Self;
         try
         {
-            var door = plane.Expect(m.Route, m.Machine.Memory, transfer => Admit(self, m.Route.Migration, transfer));
-            _incoming = new IncomingState.Expecting(m.Route, m.Machine, door, Broken: false);
+            var door = plane.Expect(m.Route, m.Machine.Memory);
             StartProgress();
+            Receive(m.Route, m.Machine, door, broken: false);
             m.Reply.Succeed(true);
         }
         catch (FabricException e)
@@ -27,38 +27,11 @@ internal sealed partial class MemoryActor
         }
     }
 
-    /// <summary>Called by the data plane on its own thread. A stream that nobody can take is closed.</summary>
-    private void Admit(IActorRef<MemoryMessage> self, MigrationId migration, IIncomingTransfer transfer)
+    private void Receive(IncomingRoute route, IMachine machine, IIncomingDoor door, bool broken)
     {
-        if (!self.TryTell(new SourceConnected(migration, transfer)))
-            ReleaseBeside(transfer);
-    }
-
-    private void OnSourceConnected(SourceConnected m)
-    {
-        switch (_incoming)
-        {
-            case IncomingState.Expecting s when s.Route.Migration == m.Migration:
-                if (s.Broken)
-                    vm.TryTell(new PullResumed(m.Migration));
-                Receive(new IncomingState.Receiving(s.Route, s.Machine, s.Door, m.Transfer));
-                break;
-            case IncomingState.Receiving s when s.Route.Migration == m.Migration:
-                // The same ticket again: the source gave the old stream up before this end noticed.
-                ReleaseBeside(s.Transfer);
-                Receive(s with { Transfer = m.Transfer });
-                break;
-            default:
-                ReleaseBeside(m.Transfer);
-                break;
-        }
-    }
-
-    private void Receive(IncomingState.Receiving receiving)
-    {
-        _incoming = receiving;
-        var transfer = receiving.Transfer;
-        var handler = new IncomingHandler(receiving.Machine, receiving.Route.Migration, vm, Context.Time);
+        var transfer = door.Next();
+        _incoming = new IncomingState.Receiving(route, machine, door, transfer, broken);
+        var handler = new IncomingHandler(machine, route.Migration, vm, Context.Time);
         Context.PipeToSelf<MemoryMessage>(
             async stopping =>
             {
@@ -82,22 +55,41 @@ internal sealed partial class MemoryActor
         {
             metrics.Broke();
             logger.LogWarning("The incoming stream of migration {Migration} broke: {Error}", s.Route.Migration, m.Error);
-            ReleaseBeside(s.Transfer);
-            _incoming = new IncomingState.Expecting(s.Route, s.Machine, s.Door, Broken: true);
+            _incoming = s with { Broken = true };
+            var migration = s.Route.Migration;
+            Context.PipeToSelf<MemoryMessage>(
+                async _ =>
+                {
+                    await s.Transfer.DisposeAsync();
+                    return new ReceiveAgain(migration);
+                },
+                static again => again,
+                _ => new ReceiveAgain(migration));
         }
 
         vm.TryTell(new IncomingEnded(s.Route.Migration, m.Error));
     }
 
+    /// <summary>If the VM's actor has not closed the door meanwhile, the VM runs here and waits for the rest.</summary>
+    private void OnReceiveAgain(ReceiveAgain m)
+    {
+        if (_incoming is not IncomingState.Receiving { Broken: true } s || s.Route.Migration != m.Migration)
+            return;
+        try
+        {
+            Receive(s.Route, s.Machine, s.Door, broken: true);
+        }
+        catch (FabricException e)
+        {
+            logger.LogError("The pull of migration {Migration} cannot be taken up: {Error}", m.Migration, e.Error);
+            Context.TellAfter(Backoff(4), m);
+        }
+    }
+
     private void LeaveIncoming()
     {
-        (_incoming as IncomingState.Expecting)?.Door.Dispose();
         if (_incoming is IncomingState.Receiving s)
-        {
-            s.Door.Dispose();
-            ReleaseBeside(s.Transfer);
-        }
-
+            ReleaseBeside(s.Transfer, s.Door);
         _incoming = new IncomingState.None();
     }
 }

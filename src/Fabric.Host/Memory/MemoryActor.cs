@@ -30,10 +30,8 @@ internal sealed partial class MemoryActor(IActorRef<VmMessage> vm, IDataPlane pl
     protected override ValueTask StoppingAsync()
     {
         _progress?.Dispose();
-        (_incoming as IncomingState.Expecting)?.Door.Dispose();
-        (_incoming as IncomingState.Receiving)?.Door.Dispose();
         ReleaseBeside(TransferOf(_outgoing));
-        ReleaseBeside((_incoming as IncomingState.Receiving)?.Transfer);
+        LeaveIncoming();
         return ValueTask.CompletedTask;
     }
 
@@ -56,7 +54,7 @@ internal sealed partial class MemoryActor(IActorRef<VmMessage> vm, IDataPlane pl
             case OutgoingBroke m: OnOutgoingBroke(m); break;
             case Served m: OnServed(m); break;
             case ExpectIncoming m: OnExpectIncoming(m); break;
-            case SourceConnected m: OnSourceConnected(m); break;
+            case ReceiveAgain m: OnReceiveAgain(m); break;
             case IncomingFinished m: OnIncomingFinished(m); break;
             case EndIncoming: LeaveIncoming(); break;
             case ReportProgress: OnReportProgress(); break;
@@ -71,7 +69,16 @@ internal sealed partial class MemoryActor(IActorRef<VmMessage> vm, IDataPlane pl
         if (TransferOf(_outgoing) is { } outgoing && RouteOf(_outgoing) is { } route)
             vm.TryTell(new Progress(route.Terms.Migration, outgoing.Snapshot()));
         if (_incoming is IncomingState.Receiving incoming)
-            vm.TryTell(new Progress(incoming.Route.Migration, incoming.Transfer.Snapshot()));
+        {
+            var stats = incoming.Transfer.Snapshot();
+            vm.TryTell(new Progress(incoming.Route.Migration, stats));
+            if (incoming.Broken && stats.WireBytes > 0)
+            {
+                _incoming = incoming with { Broken = false };
+                vm.TryTell(new PullResumed(incoming.Route.Migration));
+            }
+        }
+
         bool active = _outgoing is not OutgoingState.None || _incoming is not IncomingState.None;
         if (!active)
             StopProgress();
@@ -124,7 +131,7 @@ internal sealed partial class MemoryActor(IActorRef<VmMessage> vm, IDataPlane pl
     }
 
     /// <summary>Disposing joins threads and closes sockets: not on the actor's turn.</summary>
-    private void ReleaseBeside(IAsyncDisposable? stream)
+    private void ReleaseBeside(IAsyncDisposable? stream, IDisposable? door = null)
     {
         if (stream is null)
             return;
@@ -133,6 +140,7 @@ internal sealed partial class MemoryActor(IActorRef<VmMessage> vm, IDataPlane pl
             try
             {
                 await stream.DisposeAsync();
+                door?.Dispose();
             }
             catch (Exception e) when (e is FabricException or IOException or ObjectDisposedException)
             {

@@ -36,8 +36,8 @@ internal sealed record ExpectIncoming(IncomingRoute Route, IMachine Machine, IRe
 /// <summary>Destination: close the door and drop the stream.</summary>
 internal sealed record EndIncoming : MemoryMessage;
 
-/// <summary>Destination: a source has connected (from the data plane).</summary>
-internal sealed record SourceConnected(MigrationId Migration, IIncomingTransfer Transfer) : MemoryMessage;
+/// <summary>Destination: the broken stream is closed; take the next one.</summary>
+internal sealed record ReceiveAgain(MigrationId Migration) : MemoryMessage;
 
 internal sealed record IncomingFinished(IIncomingTransfer Transfer, FabricError? Error) : MemoryMessage;
 

@@ -39,8 +39,9 @@ internal abstract record IncomingState
 {
     internal sealed record None : IncomingState;
 
-    /// <summary>The door is open; <paramref name="Broken"/> once a stream was there and is not any more.</summary>
-    internal sealed record Expecting(IncomingRoute Route, IMachine Machine, IDisposable Door, bool Broken) : IncomingState;
-
-    internal sealed record Receiving(IncomingRoute Route, IMachine Machine, IDisposable Door, IIncomingTransfer Transfer) : IncomingState;
+    /// <summary>
+    /// The door is open, and <paramref name="Transfer"/> is the stream that came or will come through it. <paramref name="Broken"/>: an earlier
+    /// one broke and nothing has come through this one yet.
+    /// </summary>
+    internal sealed record Receiving(IncomingRoute Route, IMachine Machine, IIncomingDoor Door, IIncomingTransfer Transfer, bool Broken) : IncomingState;
 }

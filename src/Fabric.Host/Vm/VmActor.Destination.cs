@@ -113,7 +113,7 @@ internal sealed partial class VmActor
         try
         {
             if (kind == HandOverKind.Complete)
-                Ledger.Append(new VmRecord.Accepted(m.Migration, m.Epoch, kind), new VmRecord.PullCompleted(m.Migration, _live.IncomingStats.Verified));
+                Ledger.Append(new VmRecord.Accepted(m.Migration, m.Epoch, kind), new VmRecord.PullCompleted(m.Migration, incoming.Options.Verify == VerifyLevel.None ? null : true));
             else
                 Ledger.Append(new VmRecord.Accepted(m.Migration, m.Epoch, kind));
         }

@@ -1,6 +1,7 @@
 using Fabric.Core;
 using Fabric.Migration;
 using Fabric.Wire.Data;
+using Microsoft.Extensions.Logging;
 
 namespace Fabric.Transfer.Incoming;
 
@@ -68,7 +69,7 @@ public sealed partial class IncomingTransfer
         }
     }
 
-    private async Task CompletePullAsync(CancellationToken cancellation)
+    private async Task CompletePullAsync(IIncomingHandler handler, CancellationToken cancellation)
     {
         PullSink sink = _sink!;
         // No deadline of its own: the source's silence ends the transfer, and the state survives it.
@@ -85,8 +86,10 @@ public sealed partial class IncomingTransfer
         }
 
         Volatile.Write(ref _verified, _agreed.Verify == VerifyLevel.None ? -1 : equal ? 1 : 0);
-        _control!.Send(FrameKind.PullDone, 0, [equal ? (byte)1 : (byte)0]);
+        // A difference is reported, not a reason to hold on: the VM runs here, and the source's copy cannot make its memory right again.
         if (!equal)
-            throw new FabricException(_digests.Difference!);
+            _logger.LogCritical("The pulled memory differs from the source's frozen copy: {Error}", _digests.Difference);
+        await handler.CompletePullAsync(_agreed.Verify == VerifyLevel.None ? null : equal, cancellation);
+        _control!.Send(FrameKind.PullDone, 0, [equal ? (byte)1 : (byte)0]);
     }
 }

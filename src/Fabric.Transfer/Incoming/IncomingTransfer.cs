@@ -101,7 +101,7 @@ public sealed partial class IncomingTransfer : IIncomingTransfer
             if (!_resume)
                 await TakeOverAsync(handler, cancellation);
             if (_sink is not null)
-                await CompletePullAsync(cancellation);
+                await CompletePullAsync(handler, cancellation);
             else
                 Volatile.Write(ref _verified, _agreed.Verify == VerifyLevel.None ? -1 : 1);
         }

