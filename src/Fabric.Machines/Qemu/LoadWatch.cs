@@ -1,7 +1,7 @@
 namespace Fabric.Machines.Qemu;
 
 /// <summary>
-/// What a machine's events say that somebody waits for. <see cref="OnEvent"/> runs on the QMP read loop, the rest on callers' threads.
+/// What a machine's events say that somebody waits for. <see cref="OnEvent"/> runs on the QMP reader's thread, the rest on callers' threads.
 /// </summary>
 internal sealed class LoadWatch
 {

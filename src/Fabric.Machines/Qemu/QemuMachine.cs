@@ -108,7 +108,9 @@ internal sealed partial class QemuMachine : IMachine
             long length = new FileInfo(_files.DeviceState).Length;
             if (length is 0 or > Limits.DeviceStateBytes)
                 throw new FabricException(ErrorCodes.MachineFailed, $"The device state of VM '{Spec.Name}' has {length} bytes; 1 to {Limits.DeviceStateBytes} are possible.");
-            return await File.ReadAllBytesAsync(_files.DeviceState, cancellation);
+
+            // In tmpfs: a copy of tens of KiB, cheaper than any way to wait for it.
+            return File.ReadAllBytes(_files.DeviceState);
         }
         finally
         {
@@ -216,13 +218,14 @@ internal sealed partial class QemuMachine : IMachine
         _files.Remove();
     }
 
-    public async ValueTask DisposeAsync()
+    public ValueTask DisposeAsync()
     {
         if (Interlocked.Exchange(ref _disposed, 1) != 0)
-            return;
-        await _qmp.DisposeAsync();
+            return ValueTask.CompletedTask;
+        _qmp.Dispose();
         _memory.Dispose();
         _deaths.Release(_process);
+        return ValueTask.CompletedTask;
     }
 
     /// <summary>Readies a machine that was born to wait: QEMU reports the end of the load, takes no disk lock before "cont", and has no page.</summary>

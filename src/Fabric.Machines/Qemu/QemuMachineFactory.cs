@@ -88,7 +88,7 @@ public sealed partial class QemuMachineFactory : IMachineFactory, IDisposable
         }
         catch
         {
-            await qmp.DisposeAsync();
+            qmp.Dispose();
             memory?.Dispose();
             process.Dispose();
             throw;
@@ -127,7 +127,7 @@ public sealed partial class QemuMachineFactory : IMachineFactory, IDisposable
         }
         catch
         {
-            await qmp.DisposeAsync();
+            qmp.Dispose();
             memory?.Dispose();
             throw;
         }

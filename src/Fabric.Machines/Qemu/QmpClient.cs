@@ -8,8 +8,9 @@
 //     |--- {"event": ...} ------------------->|   at any time
 //     |--- {"return"|"error": ..., "id": N} ->|
 //
-// Who touches what: callers register an entry in _pending (lock), then write (one writer at a time). Only the read loop takes lines, and
-// it alone completes entries. A line that is no such object, or too long, breaks the connection: all callers get the
+// Who touches what: callers register an entry in _pending (_gate), then write (_writer, one at a time). Only the reader takes lines, and
+// it alone completes entries. The reader is a thread of its own that blocks in recv, and writes are plain sends: the switch-over waits for these
+// answers, and on a busy host each thread that an answer must wake on its way costs as much as QEMU's own work. A line that is no such object, or too long, breaks the connection: all callers get the
 // same error and the process goes on. A late answer to an abandoned call finds no entry and is dropped.
 using System.Buffers;
 using System.Net.Sockets;
@@ -22,10 +23,11 @@ namespace Fabric.Machines.Qemu;
 internal readonly record struct QmpEvent(string Name, JsonElement Data);
 
 /// <summary>One connection to one QEMU. Calls may overlap. A broken connection stays broken: make a new one.</summary>
-internal sealed class QmpClient : IAsyncDisposable
+internal sealed class QmpClient : IDisposable
 {
     private const int PendingMost = 64;
     private const int FirstBufferBytes = 16 * 1024;
+    private const int ReaderStackBytes = 256 * 1024;
 
     private readonly Socket _socket;
     private readonly TimeProvider _time;
@@ -33,10 +35,9 @@ internal sealed class QmpClient : IAsyncDisposable
     private readonly int _lineBytesMost;
     private readonly Lock _gate = new();
     private readonly Dictionary<long, Call> _pending = [];
-    private readonly SemaphoreSlim _writer = new(1, 1);
+    private readonly Lock _writer = new();
     private readonly TaskCompletionSource<JsonElement> _greeting = new(TaskCreationOptions.RunContinuationsAsynchronously);
-    private readonly CancellationTokenSource _closing = new();
-    private Task _reading = Task.CompletedTask;
+    private Thread? _reader;
     private FabricException? _broken;
     private long _lastId;
     private bool _outOfBand;
@@ -54,7 +55,7 @@ internal sealed class QmpClient : IAsyncDisposable
     internal bool IsBroken => Volatile.Read(ref _broken) is not null;
 
     /// <summary>Connects, waits for the greeting and negotiates.</summary>
-    /// <param name="onEvent">Called on the read loop for each event, in order; must return at once and not throw.</param>
+    /// <param name="onEvent">Called on the reader's thread for each event, in order; must return at once and not throw.</param>
     /// <param name="lineBytesMost">Longest line that is accepted.</param>
     /// <exception cref="FabricException">unreachable: nobody listens; conflict: no greeting came; machine-failed: it is not QMP.</exception>
     internal static async Task<QmpClient> ConnectAsync(
@@ -64,19 +65,24 @@ internal sealed class QmpClient : IAsyncDisposable
         var client = new QmpClient(socket, time, onEvent, lineBytesMost);
         try
         {
-            await socket.ConnectAsync(new UnixDomainSocketEndPoint(path), cancellation);
-            client._reading = client.ReadAsync();
+            // Bounds the connect too: it would block while another client waits in QEMU's backlog of one.
+            socket.SendTimeout = Math.Max(1, (int)deadline.TotalMilliseconds);
+            await Task.Run(() => socket.Connect(new UnixDomainSocketEndPoint(path)), cancellation);
+            client._reader = new Thread(client.Read, maxStackSize: ReaderStackBytes) { IsBackground = true, Name = "fabric-qmp" };
+            client._reader.Start();
             await client.NegotiateAsync(path, deadline, cancellation);
             return client;
         }
         catch (SocketException error)
         {
-            await client.DisposeAsync();
+            client.Dispose();
+            if (error.SocketErrorCode is SocketError.WouldBlock or SocketError.TimedOut or SocketError.TryAgain)
+                throw NoGreeting(path, deadline, error);
             throw new FabricException(ErrorCodes.Unreachable, $"QMP at {path}: {error.Message}", cause: error);
         }
         catch
         {
-            await client.DisposeAsync();
+            client.Dispose();
             throw;
         }
     }
@@ -92,9 +98,8 @@ internal sealed class QmpClient : IAsyncDisposable
         long id = Register(call);
         try
         {
-            var line = Encode(command, arguments, id, outOfBand && _outOfBand);
-            var answer = SendAsync(line, call, cancellation);
-            return await answer.WaitAsync(deadline, _time, cancellation);
+            Send(Encode(command, arguments, id, outOfBand && _outOfBand));
+            return await call.Completion.Task.WaitAsync(deadline, _time, cancellation);
         }
         catch (TimeoutException error)
         {
@@ -108,16 +113,23 @@ internal sealed class QmpClient : IAsyncDisposable
         }
     }
 
-    public async ValueTask DisposeAsync()
+    public void Dispose()
     {
         if (Interlocked.Exchange(ref _disposed, 1) != 0)
             return;
         Break(new FabricException(ErrorCodes.Cancelled, "The QMP connection was closed by this agent."));
-        await _closing.CancelAsync();
+        try
+        {
+            // Ends the reader's recv.
+            _socket.Shutdown(SocketShutdown.Both);
+        }
+        catch (SocketException)
+        {
+            // It was never connected, or is closed already.
+        }
+
+        _reader?.Join();
         _socket.Dispose();
-        await _reading;
-        _writer.Dispose();
-        _closing.Dispose();
     }
 
     private async Task NegotiateAsync(string path, TimeSpan deadline, CancellationToken cancellation)
@@ -129,8 +141,7 @@ internal sealed class QmpClient : IAsyncDisposable
         }
         catch (TimeoutException error)
         {
-            throw new FabricException(
-                ErrorCodes.Conflict, $"QEMU at {path} sent no QMP greeting within {deadline.TotalSeconds:0.#} s.", "It greets one client at a time: another agent holds the machine, or QEMU's main loop stands.", error);
+            throw NoGreeting(path, deadline, error);
         }
 
         bool offered = greeting.TryGetProperty("capabilities", out var capabilities)
@@ -161,28 +172,24 @@ internal sealed class QmpClient : IAsyncDisposable
         }
     }
 
-    private async Task<JsonElement> SendAsync(ReadOnlyMemory<byte> line, Call call, CancellationToken cancellation)
+    /// <summary>The socket's buffer takes a command at once; a peer that reads nothing makes this fail at the send timeout and breaks the connection.</summary>
+    private void Send(ReadOnlySpan<byte> line)
     {
-        await _writer.WaitAsync(cancellation);
-        try
+        lock (_writer)
         {
-            // The socket's buffer takes a command at once; a part-way cancelled line would corrupt the stream, so only closing ends the write.
-            for (int done = 0; done < line.Length;)
-                done += await _socket.SendAsync(line[done..], SocketFlags.None, _closing.Token);
+            try
+            {
+                while (line.Length > 0)
+                    line = line[_socket.Send(line)..];
+            }
+            catch (Exception error) when (error is SocketException or ObjectDisposedException)
+            {
+                Break(new FabricException(ErrorCodes.MachineFailed, $"The QMP connection is gone: {error.Message}", cause: error));
+            }
         }
-        catch (Exception error) when (error is SocketException or ObjectDisposedException or OperationCanceledException)
-        {
-            Break(new FabricException(ErrorCodes.MachineFailed, $"The QMP connection is gone: {error.Message}", cause: error));
-        }
-        finally
-        {
-            _writer.Release();
-        }
-
-        return await call.Completion.Task;
     }
 
-    private static ReadOnlyMemory<byte> Encode(string command, Action<Utf8JsonWriter>? arguments, long id, bool outOfBand)
+    private static ReadOnlySpan<byte> Encode(string command, Action<Utf8JsonWriter>? arguments, long id, bool outOfBand)
     {
         var buffer = new ArrayBufferWriter<byte>(256);
         using (var writer = new Utf8JsonWriter(buffer))
@@ -201,10 +208,10 @@ internal sealed class QmpClient : IAsyncDisposable
         }
 
         buffer.Write("\n"u8);
-        return buffer.WrittenMemory;
+        return buffer.WrittenSpan;
     }
 
-    private async Task ReadAsync()
+    private void Read()
     {
         byte[] buffer = new byte[FirstBufferBytes];
         int filled = 0;
@@ -214,7 +221,7 @@ internal sealed class QmpClient : IAsyncDisposable
             {
                 if (filled == buffer.Length)
                     Array.Resize(ref buffer, Grown(buffer.Length));
-                int read = await _socket.ReceiveAsync(buffer.AsMemory(filled), SocketFlags.None, _closing.Token);
+                int read = _socket.Receive(buffer.AsSpan(filled));
                 if (read == 0)
                     throw new FabricException(ErrorCodes.MachineFailed, "QEMU closed the QMP connection.");
                 int scanned = filled;
@@ -226,7 +233,7 @@ internal sealed class QmpClient : IAsyncDisposable
         {
             Break(error);
         }
-        catch (Exception error) when (error is SocketException or ObjectDisposedException or OperationCanceledException)
+        catch (Exception error) when (error is SocketException or ObjectDisposedException)
         {
             Break(new FabricException(ErrorCodes.MachineFailed, $"The QMP connection is gone: {error.Message}", cause: error));
         }
@@ -312,6 +319,9 @@ internal sealed class QmpClient : IAsyncDisposable
         foreach (var call in abandoned)
             call.Completion.TrySetException(Failed(call.Command, error));
     }
+
+    private static FabricException NoGreeting(string path, TimeSpan deadline, Exception cause) => new(
+        ErrorCodes.Conflict, $"QEMU at {path} sent no QMP greeting within {deadline.TotalSeconds:0.#} s.", "It greets one client at a time: another agent holds the machine, or QEMU's main loop stands.", cause);
 
     private static FabricException Failed(string command, FabricException cause) =>
         new(ErrorCodes.MachineFailed, $"QMP '{command}': {cause.Error.Message}", cause: cause);

@@ -7,7 +7,7 @@ namespace Fabric.Machines.Qemu;
 /// The QMP connection of one machine, made again when it broke: QEMU accepts the next client as soon as the last one is gone. A broken call is
 /// never repeated by itself (its outcome is unknown); the next one finds a fresh connection.
 /// </summary>
-internal sealed class QmpSession(string path, QemuOptions options, TimeProvider time, Action<QmpEvent> onEvent) : IAsyncDisposable
+internal sealed class QmpSession(string path, QemuOptions options, TimeProvider time, Action<QmpEvent> onEvent) : IDisposable
 {
     private readonly SemaphoreSlim _connecting = new(1, 1);
     private QmpClient? _client;
@@ -38,10 +38,9 @@ internal sealed class QmpSession(string path, QemuOptions options, TimeProvider 
         return await client.ExecuteAsync(command, arguments, deadline, cancellation);
     }
 
-    public async ValueTask DisposeAsync()
+    public void Dispose()
     {
-        if (_client is { } client)
-            await client.DisposeAsync();
+        _client?.Dispose();
         _connecting.Dispose();
     }
 
@@ -55,7 +54,7 @@ internal sealed class QmpSession(string path, QemuOptions options, TimeProvider 
             if (_client is { } broken)
             {
                 _client = null;
-                await broken.DisposeAsync();
+                broken.Dispose();
             }
 
             return _client = await QmpClient.ConnectAsync(path, options.CommandDeadline, time, onEvent, cancellation);

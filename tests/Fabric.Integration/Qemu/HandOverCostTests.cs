@@ -14,8 +14,9 @@ public sealed class HandOverCostTests(ITestOutputHelper output)
 {
     private const int Rounds = 10;
 
-    // Not a promise about speed (the machine may be busy), only against a step that waits for a poll or a timeout.
-    private const double MedianMillisecondsMost = 60;
+    // Not a promise about speed: the machine may be busy with other things, and then medians say how busy. A step that waits for a poll or a
+    // timeout, which is what this guards against, does so in every round, the best one included.
+    private const double LeastMillisecondsMost = 60;
 
     [SkippableTheory]
     [InlineData(Accelerator.Tcg, true)]
@@ -42,7 +43,7 @@ public sealed class HandOverCostTests(ITestOutputHelper output)
         string[] names = ["stop", "save", "scan", "load", "cont", "sum"];
         for (int i = 0; i < names.Length; i++)
             output.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{accelerator} {(diskInMemory ? "tmpfs" : "disk")} {names[i],-5} median {Median(costs, i):0.00} ms, least {costs.Min(c => c[i]):0.00}, most {costs.Max(c => c[i]):0.00}"));
-        Assert.InRange(Median(costs, names.Length - 1), 0, MedianMillisecondsMost);
+        Assert.InRange(costs.Min(c => c[^1]), 0, LeastMillisecondsMost);
     }
 
     private static async Task<double[]> MoveAsync(IMachine source, IMachine target)

@@ -28,7 +28,7 @@ public sealed class QmpClientTests
             await s.HoldAsync();
         });
         var events = new List<string>();
-        await using var client = await ConnectAsync(server, e => events.Add(e.Name + QmpJson.Text(e.Data, "status")));
+        using var client = await ConnectAsync(server, e => events.Add(e.Name + QmpJson.Text(e.Data, "status")));
         var first = client.ExecuteAsync("query-status", null, Long, default).AsTask();
         var second = client.ExecuteAsync("yank", w => w.WriteNumber("x", 1), Long, default, outOfBand: true).AsTask();
         Assert.Equal(3, QmpJson.Number(await second, "n"));
@@ -50,7 +50,7 @@ public sealed class QmpClientTests
             await s.SayAsync("""{"id": 4, "return": 5}""");
             await s.HoldAsync();
         });
-        await using var client = await ConnectAsync(server);
+        using var client = await ConnectAsync(server);
         var refused = await Assert.ThrowsAsync<FabricException>(() => RunAsync(client, "cont"));
         Assert.Equal(ErrorCodes.MachineFailed, refused.Error.Code);
         Assert.Contains("'cont': Failed to get \"write\" lock", refused.Message, StringComparison.Ordinal);
@@ -72,7 +72,7 @@ public sealed class QmpClientTests
             await s.SayAsync("""{"return": "next", "id": 3}""");
             await s.HoldAsync();
         });
-        await using var client = await ConnectAsync(server);
+        using var client = await ConnectAsync(server);
         var hung = await Assert.ThrowsAsync<FabricException>(async () => await client.ExecuteAsync("stop", null, Short, default));
         Assert.Equal(ErrorCodes.DeadlineExceeded, hung.Error.Code);
         late.SetResult();
@@ -87,7 +87,7 @@ public sealed class QmpClientTests
             await s.GreetAsync();
             await s.HoldAsync();
         });
-        await using var client = await ConnectAsync(server);
+        using var client = await ConnectAsync(server);
         using var cancel = new CancellationTokenSource();
         var call = client.ExecuteAsync("stop", null, Long, cancel.Token).AsTask();
         await cancel.CancelAsync();
@@ -130,7 +130,7 @@ public sealed class QmpClientTests
             await s.SayAsync(line);
             await s.HoldAsync();
         });
-        await using var client = await ConnectAsync(server);
+        using var client = await ConnectAsync(server);
         Assert.Equal(ErrorCodes.MachineFailed, (await Assert.ThrowsAsync<FabricException>(() => RunAsync(client, "stop"))).Error.Code);
         Assert.True(client.IsBroken);
         await Assert.ThrowsAsync<FabricException>(() => RunAsync(client, "stop"));
@@ -160,7 +160,7 @@ public sealed class QmpClientTests
             await s.SayRawAsync(Encoding.UTF8.GetBytes("{\"id\": 2, \"return\": \"" + new string('x', length) + "\"}\n"));
             await s.HoldAsync();
         });
-        await using var client = await ConnectAsync(server, lineBytesMost: 64 * 1024);
+        using var client = await ConnectAsync(server, lineBytesMost: 64 * 1024);
         if (!tooLong)
             Assert.Equal(length, (await RunAsync(client, "query-qmp-schema")).GetString()!.Length);
         else
@@ -177,7 +177,7 @@ public sealed class QmpClientTests
             await s.ReadAsync();
             s.Close();
         });
-        await using var client = await ConnectAsync(server);
+        using var client = await ConnectAsync(server);
         var calls = new[] { RunAsync(client, "a"), RunAsync(client, "b") };
         foreach (var call in calls)
             Assert.Equal(ErrorCodes.MachineFailed, (await Assert.ThrowsAsync<FabricException>(() => call)).Error.Code);
@@ -194,7 +194,7 @@ public sealed class QmpClientTests
                 await s.SayRawAsync(new[] { b });
             await s.HoldAsync();
         });
-        await using var client = await ConnectAsync(server);
+        using var client = await ConnectAsync(server);
         Assert.Equal(JsonValueKind.Object, (await RunAsync(client, "stop")).ValueKind);
     }
 

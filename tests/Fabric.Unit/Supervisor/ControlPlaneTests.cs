@@ -1,0 +1,175 @@
+// The control node against model agents that obey docs/PROTOCOL.md. What is claimed of the VM (runs in one place, at which host) is asked of the model, not of the ledger.
+using Fabric.Core;
+using Fabric.Migration;
+using Fabric.Wire.Api;
+using Xunit;
+using static Fabric.Unit.Supervisor.ControlBench;
+
+namespace Fabric.Unit.Supervisor;
+
+public sealed class ControlPlaneTests
+{
+    [Theory]
+    [InlineData(MigrationMode.PreCopy, MigrationMode.PreCopy)]
+    [InlineData(MigrationMode.PostCopy, MigrationMode.PostCopy)]
+    [InlineData(MigrationMode.Hybrid, MigrationMode.Hybrid)]
+    [InlineData(MigrationMode.Auto, MigrationMode.PreCopy)]
+    public async Task A_migration_completes_in_every_mode_and_the_report_says_what_was_done(MigrationMode asked, MigrationMode done)
+    {
+        await using var bench = await ControlBench.StartAsync();
+        await bench.CreateAsync("web", Alpha);
+        var begun = await bench.MigrateAsync("web", Beta, asked);
+        var report = await bench.EndOfAsync(begun.Id);
+        Assert.Equal("completed", report.State);
+        Assert.Equal(done, report.Mode);
+        Assert.Equal(new Epoch(2), report.Epoch);
+        Assert.Equal(12.5, report.DowntimeMs);
+        Assert.Equal(3, report.ResumeMs);
+        Assert.True(report.Verified);
+        Assert.Equal(256 * ByteSize.Mebi, report.Memory.TotalBytes);
+        Assert.NotNull(report.TotalMs);
+        Assert.Null(report.Progress);
+        Assert.Equal("test", report.Reason);
+        Assert.Equal(Beta, Assert.Single(bench.Cluster.RunningAt(VmName.Parse("web"))).Name);
+        Assert.False(bench.Cluster.Agents[Alpha].Vms[VmName.Parse("web")].Machine);
+    }
+
+    [Fact]
+    public async Task A_vm_moves_there_and_back_and_epochs_only_grow()
+    {
+        await using var bench = await ControlBench.StartAsync();
+        await bench.CreateAsync("web", Alpha);
+        long epoch = 1;
+        foreach (var to in new[] { Beta, Gamma, Alpha, Beta })
+        {
+            var report = await bench.EndOfAsync((await bench.MigrateAsync("web", to)).Id);
+            Assert.Equal("completed", report.State);
+            Assert.Equal(++epoch, report.Epoch.Value);
+        }
+    }
+
+    [Fact]
+    public async Task The_same_request_twice_is_one_migration()
+    {
+        await using var bench = await ControlBench.StartAsync();
+        await bench.CreateAsync("web", Alpha);
+        var request = Guid.NewGuid();
+        var first = await bench.MigrateAsync("web", Beta, request: request);
+        var second = await bench.MigrateAsync("web", Beta, request: request);
+        await bench.EndOfAsync(first.Id);
+        var third = await bench.MigrateAsync("web", Beta, request: request);
+        Assert.Equal([first.Id, first.Id], new[] { second.Id, third.Id });
+        Assert.Single(await bench.Control.ListMigrationsAsync(default));
+    }
+
+    [Fact]
+    public async Task The_same_answer_comes_after_a_restart()
+    {
+        await using var bench = await ControlBench.StartAsync();
+        await bench.CreateAsync("web", Alpha);
+        var before = await bench.EndOfAsync((await bench.MigrateAsync("web", Beta, MigrationMode.Hybrid)).Id);
+        await bench.Control.DisposeAsync();
+        await bench.StartControlAsync();
+        var after = await bench.Control.GetMigrationAsync(before.Id.ToString()[..31], default);
+        Assert.Equal(Json(before), Json(after));
+
+        static string Json(MigrationReport report) => System.Text.Json.JsonSerializer.Serialize(report, ApiJson.Default.MigrationReport);
+    }
+
+    [Fact]
+    public async Task An_abort_in_the_push_leaves_the_vm_running_at_the_source()
+    {
+        await using var bench = await ControlBench.StartAsync();
+        bench.Gateway.Allow = static step => step != "converge";
+        await bench.CreateAsync("web", Alpha);
+        var begun = await bench.MigrateAsync("web", Beta);
+        await bench.UntilAsync(async () => (await bench.Control.GetMigrationAsync(begun.Id.ToString(), default)).State == "pushing", "it pushes");
+        await bench.Control.AbortMigrationAsync(begun.Id.ToString(), "changed my mind", default);
+        var report = await bench.EndOfAsync(begun.Id);
+        Assert.Equal("aborted", report.State);
+        Assert.Equal("changed my mind", report.Error!.Message);
+        Assert.Equal(Alpha, Assert.Single(bench.Cluster.RunningAt(VmName.Parse("web"))).Name);
+        Assert.Equal(DestinationPhase.Refused, bench.Cluster.Agents[Beta].Vms[VmName.Parse("web")].Destination);
+    }
+
+    [Fact]
+    public async Task An_abort_after_the_hand_over_is_refused_by_safety()
+    {
+        await using var bench = await ControlBench.StartAsync();
+        bench.Gateway.Allow = static step => step != "pulled";
+        await bench.CreateAsync("web", Alpha);
+        var begun = await bench.MigrateAsync("web", Beta, MigrationMode.PostCopy);
+        await bench.UntilAsync(async () => (await bench.Control.GetMigrationAsync(begun.Id.ToString(), default)).State == "pulling", "it pulls");
+        var refused = await Assert.ThrowsAsync<FabricException>(() => bench.Control.AbortMigrationAsync(begun.Id.ToString(), null, default));
+        Assert.Equal(ErrorCodes.RefusedBySafety, refused.Error.Code);
+        bench.Gateway.Allow = static _ => true;
+        Assert.Equal("completed", (await bench.EndOfAsync(begun.Id)).State);
+    }
+
+    [Fact]
+    public async Task A_lost_answer_is_asked_again_under_the_same_id_and_executed_once()
+    {
+        await using var bench = await ControlBench.StartAsync();
+        await bench.CreateAsync("web", Alpha);
+        var lost = new HashSet<CommandId>();
+        bench.Gateway.AfterCommand = (_, command) =>
+        {
+            if (lost.Add(command.Header.Id))
+                throw new FabricException(ErrorCodes.Unreachable, "the answer is lost");
+        };
+        var report = await bench.EndOfAsync((await bench.MigrateAsync("web", Beta, MigrationMode.PostCopy)).Id);
+        Assert.Equal("completed", report.State);
+        Assert.True(lost.Count >= 3);
+        Assert.Equal(bench.Gateway.Sent.Select(static s => s.Command.Header.Id).Distinct().Count(), bench.Cluster.Agents.Values.Sum(static a => a.Executed));
+    }
+
+    [Fact]
+    public async Task An_evacuation_cordons_moves_each_vm_once_and_ends()
+    {
+        await using var bench = await ControlBench.StartAsync();
+        for (int i = 0; i < 5; i++)
+            await bench.CreateAsync($"web-{i}", Alpha);
+        int most = 0;
+        bench.Gateway.AfterCommand = (_, _) => most = Math.Max(most, bench.Cluster.Agents[Alpha].Vms.Values.Count(
+            static vm => vm is { OutgoingId: not null, Source: not (SourcePhase.Released or SourcePhase.PushFailed) }));
+        var plan = await bench.Control.EvacuateAsync(new EvacuateRequest(Alpha, null, true, MigrationOptions.Default, null), default);
+        Assert.Equal(("planned", 5), (plan.State, plan.Items.Count(static i => i.State == "planned")));
+        Assert.Empty(await bench.Control.ListEvacuationsAsync(default));
+        var begun = await bench.Control.EvacuateAsync(new EvacuateRequest(Alpha, null, false, MigrationOptions.Default, null), default);
+        EvacuationReport report = begun;
+        await bench.UntilAsync(async () => (report = await bench.Control.GetEvacuationAsync(begun.Id, default)).State != "running", "the evacuation ends");
+        Assert.Equal("done", report.State);
+        Assert.All(report.Items, static item => Assert.Equal("moved", item.State));
+        Assert.Equal(5, (await bench.Control.ListMigrationsAsync(default)).Count);
+        Assert.True(most <= 2, $"{most} migrations ran out of alpha at once");
+        Assert.Equal("cordoned", (await bench.Control.ListHostsAsync(default))[0].State);
+        Assert.All(Enumerable.Range(0, 5), i => Assert.NotEqual(Alpha, Assert.Single(bench.Cluster.RunningAt(VmName.Parse($"web-{i}"))).Name));
+    }
+
+    [Fact]
+    public async Task An_evacuation_says_what_stays_and_why()
+    {
+        await using var bench = await ControlBench.StartAsync(null, null, ("alpha", 8 * ByteSize.Gibi), ("beta", ByteSize.Gibi));
+        await bench.CreateAsync("small", Alpha);
+        await bench.CreateAsync("large", Alpha, 4 * ByteSize.Gibi);
+        var begun = await bench.Control.EvacuateAsync(new EvacuateRequest(Alpha, 4, false, MigrationOptions.Default, null), default);
+        EvacuationReport report = begun;
+        await bench.UntilAsync(async () => (report = await bench.Control.GetEvacuationAsync(begun.Id, default)).State != "running", "the evacuation ends");
+        Assert.Equal("partly-done", report.State);
+        var stays = Assert.Single(report.Items, static item => item.State == "stays");
+        Assert.Equal("large", stays.Vm.Value);
+        Assert.Contains("beta", stays.Why, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task A_deleted_vm_is_gone_and_its_name_is_used_again_at_a_higher_epoch()
+    {
+        await using var bench = await ControlBench.StartAsync();
+        await bench.CreateAsync("web", Alpha);
+        await bench.EndOfAsync((await bench.MigrateAsync("web", Beta)).Id);
+        await bench.Control.DeleteVmAsync(VmName.Parse("web"), false, default);
+        Assert.Empty(await bench.Control.ListVmsAsync(default));
+        Assert.Empty(bench.Cluster.RunningAt(VmName.Parse("web")));
+        Assert.Equal(new Epoch(3), (await bench.CreateAsync("web", Gamma)).Epoch);
+    }
+}

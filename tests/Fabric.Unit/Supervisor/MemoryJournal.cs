@@ -1,0 +1,104 @@
+using Fabric.Core;
+using Fabric.Journal;
+
+namespace Fabric.Unit.Supervisor;
+
+/// <summary>The journal's contract in memory, with a hook for a death between an append and what follows it.</summary>
+internal sealed class MemoryJournal : IJournal
+{
+    private readonly Lock _gate = new();
+    private readonly Dictionary<ShardId, (string Holder, Epoch Epoch)> _shards = [];
+    private readonly Dictionary<StreamId, (ShardId Shard, List<JournalRecord> Records)> _streams = [];
+    private readonly List<StreamId> _order = [];
+
+    /// <summary>Sees every record once it is durable; an exception loses the answer (outcome unknown).</summary>
+    public Action<JournalRecord>? Appended { get; set; }
+
+    /// <summary>Holders that cannot reach the store.</summary>
+    public Func<string, bool> Refuse { get; set; } = static _ => false;
+
+    public IReadOnlyList<JournalRecord> All
+    {
+        get
+        {
+            lock (_gate)
+                return [.. _order.SelectMany(stream => _streams[stream].Records)];
+        }
+    }
+
+    public Task<(ShardLease? Lease, JournalRefusal Refusal)> AcquireAsync(ShardId shard, string holder, TimeSpan duration, CancellationToken cancellation)
+    {
+        if (Refuse(holder))
+            throw new FabricException(ErrorCodes.StoreFailed, $"'{holder}' cannot reach the store");
+        lock (_gate)
+        {
+            // Expiry is not modelled: whoever asks last holds it, as after an expiry.
+            var epoch = _shards.GetValueOrDefault(shard).Epoch.Next;
+            _shards[shard] = (holder, epoch);
+            return Task.FromResult<(ShardLease?, JournalRefusal)>((new ShardLease(shard, holder, epoch, duration), JournalRefusal.None));
+        }
+    }
+
+    public Task<(ShardLease? Lease, JournalRefusal Refusal)> RenewAsync(ShardLease lease, TimeSpan duration, CancellationToken cancellation)
+    {
+        lock (_gate)
+        {
+            return Task.FromResult<(ShardLease?, JournalRefusal)>(
+                _shards.GetValueOrDefault(lease.Shard) == (lease.Holder, lease.Epoch) ? (lease with { HeldFor = duration }, JournalRefusal.None) : (null, JournalRefusal.Fenced));
+        }
+    }
+
+    public Task ReleaseAsync(ShardLease lease, CancellationToken cancellation) => Task.CompletedTask;
+
+    public Task<JournalRefusal> AppendAsync(ShardLease lease, StreamId stream, long lastSequence, IReadOnlyList<NewEvent> events, CancellationToken cancellation)
+    {
+        if (Refuse(lease.Holder))
+            throw new FabricException(ErrorCodes.StoreFailed, $"'{lease.Holder}' cannot reach the store");
+        var written = new List<JournalRecord>();
+        lock (_gate)
+        {
+            if (_shards.GetValueOrDefault(lease.Shard) != (lease.Holder, lease.Epoch))
+                return Task.FromResult(JournalRefusal.Fenced);
+            if (!_streams.TryGetValue(stream, out var known))
+            {
+                _streams[stream] = known = (lease.Shard, []);
+                _order.Add(stream);
+            }
+
+            if (known.Records.Count != lastSequence)
+                return Task.FromResult(JournalRefusal.SequenceConflict);
+            foreach (var e in events)
+                written.Add(new JournalRecord(stream, ++lastSequence, lease.Epoch, e.Kind, e.Version, e.Payload, TimeProvider.System.GetUtcNow(), lease.Holder));
+            known.Records.AddRange(written);
+        }
+
+        foreach (var record in written)
+            Appended?.Invoke(record);
+        return Task.FromResult(JournalRefusal.None);
+    }
+
+    public Task<IReadOnlyList<JournalRecord>> ReadAsync(StreamId stream, long afterSequence, int most, CancellationToken cancellation)
+    {
+        lock (_gate)
+        {
+            return Task.FromResult<IReadOnlyList<JournalRecord>>(
+                _streams.TryGetValue(stream, out var known) ? [.. known.Records.Where(r => r.Sequence > afterSequence).Take(most)] : []);
+        }
+    }
+
+    public Task<IReadOnlyList<StreamId>> ListStreamsAsync(ShardId shard, string prefix, StreamId? after, int most, CancellationToken cancellation)
+    {
+        lock (_gate)
+        {
+            var all = _order.Where(s => _streams[s].Shard == shard && s.Value.StartsWith(prefix, StringComparison.Ordinal)).ToList();
+            int from = after is { } last ? all.IndexOf(last) + 1 : 0;
+            return Task.FromResult<IReadOnlyList<StreamId>>([.. all.Skip(from).Take(most)]);
+        }
+    }
+
+    public Task SaveSnapshotAsync(ShardLease lease, StreamId stream, long sequence, byte[] state, CancellationToken cancellation) => Task.CompletedTask;
+
+    public Task<(long Sequence, byte[] State)?> LoadSnapshotAsync(StreamId stream, CancellationToken cancellation) => Task.FromResult<(long, byte[])?>(null);
+
+    public ValueTask DisposeAsync() => ValueTask.CompletedTask;
+}
