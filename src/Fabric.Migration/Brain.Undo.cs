@@ -51,13 +51,33 @@ public static partial class Brain
         bool runsAgain = seen.Source is { Current: true, Vm: { Owner: true } vm } && vm.RunEpoch >= plan.TakeBackEpoch;
         if (seen.Done(MigrationStep.TakeBack) || runsAgain)
             return Decision.Write(new UndoDone(seen.Now, UndoStep.TakeBack));
-        if (seen.Source is { Current: true, Vm.Owner: true } && seen.SourceFact(plan.Id) is { Phase: SourcePhase.Withdrawn })
-            return Decision.Write(new UndoDone(seen.Now, UndoStep.TakeBack, "the source had withdrawn by itself before it fell silent"));
+        if (seen.Source is { Current: true, Vm.Owner: true })
+            return StillOwner(state, seen, timings);
         if (seen.Answer(MigrationStep.TakeBack) is { Error: { Code: ErrorCodes.MachineFailed or ErrorCodes.Lost or ErrorCodes.NotFound } } dead)
             return Decision.Write(new VmLost(seen.Now, plan.Source, plan.TakeBackEpoch, dead.Error, Numbers(plan, seen, null)));
         return Retry(seen, MigrationStep.TakeBack, timings, attempt => new StepOrder(
             MigrationStep.TakeBack, attempt, plan.Source,
             new TakeBack(Header(plan, seen, MigrationStep.TakeBack, attempt, plan.TakeBackEpoch), plan.TokenEpoch)));
+    }
+
+    /// <summary>
+    /// The source was silent when its token was taken for sent, and is back: it never gave the VM away. A push that still stands is cancelled, so that
+    /// a hand-over command that comes late finds nothing; a hand-over under way withdraws by itself or becomes `token-sent`.
+    /// </summary>
+    private static Decision StillOwner(Aborting state, Observation seen, MigrationTimings timings)
+    {
+        var plan = state.Plan;
+        switch (seen.SourceFact(plan.Id)?.Phase)
+        {
+            case SourcePhase.HandingOver:
+                return Decision.Wait();
+            case SourcePhase.Pushing or SourcePhase.Converged when !seen.Done(MigrationStep.Cancel):
+                return Retry(seen, MigrationStep.Cancel, timings, attempt => new StepOrder(
+                    MigrationStep.Cancel, attempt, plan.Source,
+                    new CancelOutgoing(Header(plan, seen, MigrationStep.Cancel, attempt, plan.TokenEpoch), state.Cause.Message)));
+            default:
+                return Decision.Write(new UndoDone(seen.Now, UndoStep.TakeBack, "the source never gave the VM away"));
+        }
     }
 
     /// <summary>Why an undo that only tidies up may be left to its host, or null.</summary>

@@ -93,6 +93,8 @@ internal static class DataPlane
         public Task LoadDeviceStateAsync(ReadOnlyMemory<byte> state, HandOverKind kind, CancellationToken cancellation) => Task.CompletedTask;
 
         public Task AcceptTokenAsync(Epoch epoch, CancellationToken cancellation) => Task.CompletedTask;
+
+        public Task CompletePullAsync(bool? verified, CancellationToken cancellation) => Task.CompletedTask;
     }
 
     /// <summary>Pages in a file on tmpfs, all present; dirty pages are what the benchmark says.</summary>

@@ -36,4 +36,7 @@ public sealed class SyntheticMachineFactory(string folder, TimeProvider time, Sy
 
     /// <summary>Always null: a synthetic machine lives inside its agent and ends with it, so there is nothing to take hold of.</summary>
     public ValueTask<IMachine?> AdoptAsync(string adoptionRecord, CancellationToken cancellation) => ValueTask.FromResult<IMachine?>(null);
+
+    /// <remarks>Nothing to do: a synthetic machine ends with its agent.</remarks>
+    public ValueTask SweepAsync(IReadOnlyCollection<string> adoptionRecords, CancellationToken cancellation) => ValueTask.CompletedTask;
 }

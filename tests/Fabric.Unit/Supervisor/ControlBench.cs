@@ -22,6 +22,8 @@ internal sealed class ControlBench : IAsyncDisposable
 
     private ControlBench(IJournal journal) => Journal = journal;
 
+    public int Lives => Volatile.Read(ref _lives);
+
     public ModelCluster Cluster { get; } = new();
 
     public ModelGateway Gateway { get; private set; } = null!;
@@ -68,11 +70,21 @@ internal sealed class ControlBench : IAsyncDisposable
     public async Task StartControlAsync()
     {
         Control = new ControlPlane(
-            Journal, Gateway, new HostRegistry(TimeProvider.System), $"node-{++_lives}", TimeProvider.System, new Random(_lives), NullLoggerFactory.Instance, Options);
+            Journal, Gateway, new HostRegistry(TimeProvider.System), $"node-{Interlocked.Increment(ref _lives)}", TimeProvider.System, new Random(_lives), NullLoggerFactory.Instance, Options);
         await Control.StartAsync(CancellationToken.None);
         foreach (var agent in Cluster.Agents.Values)
             await Register(agent);
         await UntilAsync(async () => (await Control.ListHostsAsync(default)).All(static h => h.State != "unreachable"), "all hosts answer");
+    }
+
+    /// <summary>The control node is gone as by kill -9, and another life begins: what the old one still tries reaches neither agents nor journal.</summary>
+    public async Task RestartControlAsync()
+    {
+        Gateway.Kill();
+        var old = Control;
+        Gateway = new ModelGateway(Cluster) { Allow = Gateway.Allow };
+        await StartControlAsync();
+        await old.DisposeAsync();
     }
 
     public Task Register(ModelAgent agent) => Control.RegisterHostAsync(

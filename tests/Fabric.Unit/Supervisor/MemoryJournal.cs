@@ -14,6 +14,9 @@ internal sealed class MemoryJournal : IJournal
     /// <summary>Sees every record once it is durable; an exception loses the answer (outcome unknown).</summary>
     public Action<JournalRecord>? Appended { get; set; }
 
+    /// <summary>Holders that cannot reach the store.</summary>
+    public Func<string, bool> Refuse { get; set; } = static _ => false;
+
     public IReadOnlyList<JournalRecord> All
     {
         get
@@ -25,6 +28,8 @@ internal sealed class MemoryJournal : IJournal
 
     public Task<(ShardLease? Lease, JournalRefusal Refusal)> AcquireAsync(ShardId shard, string holder, TimeSpan duration, CancellationToken cancellation)
     {
+        if (Refuse(holder))
+            throw new FabricException(ErrorCodes.StoreFailed, $"'{holder}' cannot reach the store");
         lock (_gate)
         {
             // Expiry is not modelled: whoever asks last holds it, as after an expiry.
@@ -47,6 +52,8 @@ internal sealed class MemoryJournal : IJournal
 
     public Task<JournalRefusal> AppendAsync(ShardLease lease, StreamId stream, long lastSequence, IReadOnlyList<NewEvent> events, CancellationToken cancellation)
     {
+        if (Refuse(lease.Holder))
+            throw new FabricException(ErrorCodes.StoreFailed, $"'{lease.Holder}' cannot reach the store");
         var written = new List<JournalRecord>();
         lock (_gate)
         {

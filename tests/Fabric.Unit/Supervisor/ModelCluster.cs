@@ -191,6 +191,10 @@ internal sealed class ModelCluster
 internal sealed class ModelGateway(ModelCluster cluster) : IAgentGateway
 {
     private readonly HashSet<HostName> _silent = [];
+    private volatile bool _dead;
+
+    /// <summary>The control node that asks through this gateway is dead: nothing more of it arrives.</summary>
+    public void Kill() => _dead = true;
 
     /// <summary>True lets the data plane make the named step; called under the cluster's gate.</summary>
     public Func<string, bool> Allow { get; set; } = static _ => true;
@@ -249,7 +253,7 @@ internal sealed class ModelGateway(ModelCluster cluster) : IAgentGateway
 
     private void RequireAnswering(HostName host)
     {
-        if (_silent.Contains(host))
+        if (_dead || _silent.Contains(host))
             throw new FabricException(ErrorCodes.Unreachable, $"'{host}' is silent");
     }
 }

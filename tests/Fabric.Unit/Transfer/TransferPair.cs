@@ -99,6 +99,8 @@ internal sealed class TransferPair : IAsyncDisposable, IIncomingHandler
         _accepted.TrySetResult(epoch);
     }
 
+    public Task CompletePullAsync(bool? verified, CancellationToken cancellation) => Task.CompletedTask;
+
     /// <summary>Pages whose contents differ; looks without the guest's help.</summary>
     public List<long> Differences()
     {
