@@ -1,3 +1,4 @@
+using System.Diagnostics.Metrics;
 using System.Net;
 using Fabric.Actors;
 using Fabric.Api;
@@ -6,11 +7,13 @@ using Fabric.Daemon.Configuration;
 using Fabric.Daemon.State;
 using Fabric.Host;
 using Fabric.Host.Ledger;
+using Fabric.Host.Link;
 using Fabric.Machines;
 using Fabric.Machines.Qemu;
 using Fabric.Machines.Synthetic;
 using Fabric.Migration;
 using Fabric.Native;
+using Fabric.Transfer;
 using Fabric.Wire.Agent;
 using Microsoft.AspNetCore.Server.Kestrel.Core;
 
@@ -24,12 +27,13 @@ internal sealed partial class HostRole : IAsyncDisposable
 {
     private readonly HostSettings _settings;
     private readonly HostAgent _agent;
+    private readonly LinkHome _links;
     private readonly IReadOnlyList<IMachineFactory> _machines;
     private readonly HttpService _http;
     private readonly HostAnnouncer _announcer;
 
-    private HostRole(HostSettings settings, HostAgent agent, IReadOnlyList<IMachineFactory> machines, HttpService http, HostAnnouncer announcer) =>
-        (_settings, _agent, _machines, _http, _announcer) = (settings, agent, machines, http, announcer);
+    private HostRole(HostSettings settings, HostAgent agent, LinkHome links, IReadOnlyList<IMachineFactory> machines, HttpService http, HostAnnouncer announcer) =>
+        (_settings, _agent, _links, _machines, _http, _announcer) = (settings, agent, links, machines, http, announcer);
 
     public Uri AgentUrl => _http.Urls[0];
 
@@ -44,13 +48,17 @@ internal sealed partial class HostRole : IAsyncDisposable
         Directory.CreateDirectory(settings.MemoryDirectory, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute);
         var machines = Machines(settings, state, logs, time, log);
         var data = new IPEndPoint(settings.DataListen.Address, state.StickyPort(ConfigKeys.HostDataListen, settings.DataListen.Port));
-        var agent = HostAgent.Start(
-            new HostAgentOptions { Name = name, StateDirectory = state.Root, MemoryDirectory = settings.MemoryDirectory, MemoryBytes = settings.MemoryLimit },
-            new HostAgentSeams(
-                new LedgerDirectory(Path.Combine(state.Root, "ledger")), new SocketDataPlane(data, time, logs), machines, time, () => new Random(), new ThreadPoolDispatcher(), logs));
+        long memory = settings.MemoryLimit ?? MemoryOf(settings.MemoryDirectory);
+        var links = new LinkHome(logs, time);
+        HostAgent? agent = null;
         HttpService? http = null;
         try
         {
+            agent = await HostAgent.StartAsync(
+                new HostAgentOptions { Name = name, StateDirectory = state.Root, MemoryDirectory = settings.MemoryDirectory, MemoryBytes = memory },
+                new HostAgentSeams(
+                    new LedgerDirectory(Path.Combine(state.Root, "ledger")), new SocketDataPlane(data, links.Actor, TransferSettings.Default, time, logs), machines, time, () => new Random(), new ThreadPoolDispatcher(), logs),
+                cancellation);
             HostAnnouncer? announcer = null;
             http = await HttpService.StartAsync(
                 [new HttpEndpoint(new IPEndPoint(settings.Listen.Address, state.StickyPort(ConfigKeys.HostListen, settings.Listen.Port)), HttpProtocols.Http2)],
@@ -64,15 +72,17 @@ internal sealed partial class HostRole : IAsyncDisposable
                 cancellation);
             state.RememberPorts(new Dictionary<string, int>(StringComparer.Ordinal) { [ConfigKeys.HostListen] = http.Urls[0].Port, [ConfigKeys.HostDataListen] = agent.Data.Port });
             var registration = new HostRegistration(
-                name, agent.Incarnation, http.Urls[0], agent.Data, settings.MemoryLimit ?? MemoryOf(settings.MemoryDirectory), Environment.ProcessorCount, [.. machines.Select(m => m.Kind)], ServiceVersion.Text);
+                name, agent.Incarnation, http.Urls[0], agent.Data, memory, Environment.ProcessorCount, [.. machines.Select(m => m.Kind)], ServiceVersion.Text);
             announcer = new HostAnnouncer(settings.ControlUrls, registration, time, new Random(), logs.CreateLogger<HostAnnouncer>());
-            return new HostRole(settings, agent, machines, http, announcer);
+            return new HostRole(settings, agent, links, machines, http, announcer);
         }
         catch
         {
             if (http is not null)
                 await http.DisposeAsync();
-            await agent.DisposeAsync();
+            if (agent is not null)
+                await agent.DisposeAsync();
+            await links.DisposeAsync();
             throw;
         }
     }
@@ -103,6 +113,7 @@ internal sealed partial class HostRole : IAsyncDisposable
         await _announcer.DisposeAsync();
         await _http.DisposeAsync();
         await _agent.DisposeAsync();
+        await _links.DisposeAsync();
         foreach (var factory in _machines.OfType<IDisposable>())
             factory.Dispose();
     }
@@ -132,6 +143,27 @@ internal sealed partial class HostRole : IAsyncDisposable
         Directory.CreateDirectory(options.ConsoleDirectory);
         machines.Add(new SyntheticMachineFactory(options.ConsoleDirectory, time));
         return machines;
+    }
+
+    /// <summary>The link actor outlives the agent's own actors, whose streams it counts: it has a system of its own.</summary>
+    private sealed class LinkHome : IAsyncDisposable
+    {
+        private readonly ActorSystem _actors;
+        private readonly Meter _meter = new("Fabric.Host.Link");
+
+        public LinkHome(ILoggerFactory logs, TimeProvider time)
+        {
+            _actors = new ActorSystem(time, new Random(), new ThreadPoolDispatcher(), logs);
+            Actor = LinkBudgets.Spawn(_actors, bytesPerSecond: null, new LinkMetrics(_meter));
+        }
+
+        public IActorRef<LinkMessage> Actor { get; }
+
+        public async ValueTask DisposeAsync()
+        {
+            await _actors.DisposeAsync();
+            _meter.Dispose();
+        }
     }
 
     private static long MemoryOf(string directory) => new DriveInfo(directory).TotalSize;
