@@ -11,12 +11,15 @@ namespace Fabric.Api;
 /// <summary>The operators' API under /v1: every endpoint is one call of <see cref="IControlPlane"/> between checked input and typed output.</summary>
 public static class ControlEndpoints
 {
-    public static void MapControlApi(this IEndpointRouteBuilder routes, IControlPlane control)
+    /// <param name="routes">Where to map.</param>
+    /// <param name="control">What answers.</param>
+    /// <param name="automatic">What a VM that asks for <see cref="Accelerator.Auto"/> gets. It is decided here, once, before anything is journaled, and then travels with the VM.</param>
+    public static void MapControlApi(this IEndpointRouteBuilder routes, IControlPlane control, Accelerator automatic = Accelerator.Tcg)
     {
         ArgumentNullException.ThrowIfNull(routes);
         ArgumentNullException.ThrowIfNull(control);
         MapHosts(routes, control);
-        MapVms(routes, control);
+        MapVms(routes, control, automatic);
         MapMigrations(routes, control);
         MapEvacuations(routes, control);
         routes.MapGet("/v1/changes", async context =>
@@ -55,7 +58,7 @@ public static class ControlEndpoints
         });
     }
 
-    private static void MapVms(IEndpointRouteBuilder routes, IControlPlane control)
+    private static void MapVms(IEndpointRouteBuilder routes, IControlPlane control, Accelerator automatic)
     {
         routes.MapGet("/v1/vms", async context =>
             await JsonBodies.WriteAsync(context, new Listing<VmReport>(await control.ListVmsAsync(context.RequestAborted)), ApiJson.Default.ListingVmReport));
@@ -63,6 +66,8 @@ public static class ControlEndpoints
         {
             var request = await JsonBodies.ReadAsync(context, ApiJson.Default.CreateVmRequest, "{spec: {name, memory_bytes, kernel, …}, host}");
             RequestInput.Check(request.Spec);
+            if (request.Spec.Accelerator == Accelerator.Auto)
+                request = request with { Spec = request.Spec with { Accelerator = automatic } };
             var vm = await control.CreateVmAsync(request, context.RequestAborted);
             context.Response.Headers.Location = $"/v1/vms/{vm.Name}";
             await JsonBodies.WriteAsync(context, vm, ApiJson.Default.VmReport, StatusCodes.Status201Created);

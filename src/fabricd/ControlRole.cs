@@ -6,6 +6,7 @@ using Fabric.Daemon.Configuration;
 using Fabric.Daemon.State;
 using Fabric.Journal.Sqlite;
 using Fabric.Migration;
+using Fabric.Native;
 using Fabric.Supervisor;
 using Microsoft.AspNetCore.Server.Kestrel.Core;
 
@@ -48,7 +49,7 @@ internal sealed class ControlRole : IAsyncDisposable
                 [new HttpEndpoint(api, HttpProtocols.Http1), new HttpEndpoint(cluster, HttpProtocols.Http2)],
                 routes =>
                 {
-                    routes.MapControlApi(plane);
+                    routes.MapControlApi(plane, Automatic());
                     routes.MapHealth([]);
                 },
                 logs,
@@ -79,6 +80,10 @@ internal sealed class ControlRole : IAsyncDisposable
         _gateway.Dispose();
         await _journal.DisposeAsync();
     }
+
+    /// <summary>Until there are certificates all hosts are this machine, so what holds here holds for them.</summary>
+    private static Accelerator Automatic() =>
+        Preflight.Run(new PreflightOptions()).Any(check => check is { Name: "kvm", Ok: true }) ? Accelerator.Kvm : Accelerator.Tcg;
 
     private static IPEndPoint Sticky(IPEndPoint configured, StateDirectory state, string key) =>
         new(configured.Address, state.StickyPort(key, configured.Port));

@@ -4,7 +4,7 @@ using Fabric.Migration;
 
 namespace Fabric.Cli.Demo;
 
-internal sealed record DemoOptions(MachineKind Machine, int Hosts, string Daemon);
+internal sealed record DemoOptions(MachineKind Machine, Accelerator Accelerator, int Hosts, string Daemon);
 
 /// <summary>A guest of the demo and where it is born. <paramref name="Rate"/>: pages a second that its workload touches; 0 for idle.</summary>
 internal sealed record DemoGuest(VmName Name, string Workload, int Rate, HostName Host);
@@ -47,12 +47,13 @@ internal static class DemoPlan
     /// <summary>The batch at the end: two guests are on <see cref="Evacuated"/> by then.</summary>
     public static MigrationOptions EvacuationOptions { get; } = new() { Mode = MigrationMode.Auto, Verify = VerifyLevel.Full, Reason = "demo: empty the host" };
 
-    public static VmSpec Spec(DemoGuest guest, MachineKind machine, GuestImage? image) => machine == MachineKind.Synthetic
-        ? new VmSpec { Name = guest.Name, Machine = machine, MemoryBytes = MemoryBytes, Workload = $"{guest.Workload}:{guest.Name.Value.Length}:{WorkingSetMebibytes}M:{Math.Max(100, guest.Rate)}" }
+    public static VmSpec Spec(DemoGuest guest, DemoOptions options, GuestImage? image) => options.Machine == MachineKind.Synthetic
+        ? new VmSpec { Name = guest.Name, Machine = options.Machine, MemoryBytes = MemoryBytes, Workload = $"{guest.Workload}:{guest.Name.Value.Length}:{WorkingSetMebibytes}M:{Math.Max(100, guest.Rate)}" }
         : new VmSpec
         {
             Name = guest.Name,
-            Machine = machine,
+            Machine = options.Machine,
+            Accelerator = options.Accelerator,
             MemoryBytes = MemoryBytes,
             Kernel = (image ?? throw new UnreachableException("QEMU guests have an image")).Kernel,
             Initrd = image.Initrd,

@@ -99,7 +99,7 @@ internal sealed partial class DemoRun(Invocation run, DemoOptions options)
     {
         _state.Stage = "starting four guests";
         foreach (var guest in DemoPlan.Guests)
-            await client.CreateVmAsync(new CreateVmRequest(DemoPlan.Spec(guest, options.Machine, image), guest.Host), cancellation);
+            await client.CreateVmAsync(new CreateVmRequest(DemoPlan.Spec(guest, options, image), guest.Host), cancellation);
         await NoteProcessesAsync(client, cancellation);
         if (!HasConsoles)
             return;
