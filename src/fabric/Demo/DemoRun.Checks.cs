@@ -36,7 +36,7 @@ internal sealed partial class DemoRun
         var (oks, now) = consoles.Look(guest.Name, log => (log.OkCount, log.Beats[^1].GuestMs));
         if (guest.Workload != "idle")
             await consoles.WaitAsync(guest.Name, log => log.OkCount >= oks + 2 || !log.IsClean, "check its memory after the last move", SpeakWithin, cancellation);
-        await consoles.WaitAsync(guest.Name, log => log.Beats[^1].GuestMs >= now + QuietGuestMs, "go on after the last move", SpeakWithin, cancellation);
+        await SettleAsync(consoles, guest.Name, now, cancellation);
     }
 
     /// <summary>A synthetic guest says once a tick how many of its reads found something else than was written: it must go on, and that must be none.</summary>

@@ -2,6 +2,7 @@ using Fabric.Cli.Client;
 using Fabric.Cli.Commands;
 using Fabric.Cli.Local;
 using Fabric.Core;
+using Fabric.Machines.Guests;
 using Fabric.Migration;
 using Fabric.Native;
 using Fabric.Wire.Api;
@@ -18,6 +19,8 @@ internal sealed partial class DemoRun(Invocation run, DemoOptions options)
     private static readonly TimeSpan MoveWithin = TimeSpan.FromSeconds(60);
     private static readonly TimeSpan EvacuateWithin = TimeSpan.FromSeconds(120);
     private static readonly TimeSpan SpeakWithin = TimeSpan.FromSeconds(45);
+
+    private static readonly TimeSpan MeasureWithin = TimeSpan.FromSeconds(10);
 
     /// <summary>Milliseconds of a guest's clock between its moves, so that the guest can tell its stops apart.</summary>
     private const long QuietGuestMs = 5000;
@@ -187,11 +190,27 @@ internal sealed partial class DemoRun(Invocation run, DemoOptions options)
         }
     }
 
-    /// <summary>Waits until the guest's last move lies far enough back.</summary>
+    /// <summary>Waits until the guest's last move lies far enough back and the guest has measured the host's clock since: its next stop is then told apart.</summary>
     private Task QuietAsync(GuestConsoles consoles, VmName vm, CancellationToken cancellation) =>
         HasConsoles && _state.Moves.LastOrDefault(m => m.Report.Vm == vm)?.ToGuestMs is { } moved
-            ? consoles.WaitAsync(vm, log => log.Beats[^1].GuestMs >= moved + QuietGuestMs, "go on", SpeakWithin, cancellation)
+            ? SettleAsync(consoles, vm, moved, cancellation)
             : Task.CompletedTask;
+
+    private static async Task SettleAsync(GuestConsoles consoles, VmName vm, long moved, CancellationToken cancellation)
+    {
+        await consoles.WaitAsync(vm, log => log.Beats[^1].GuestMs >= moved + QuietGuestMs, "go on", SpeakWithin, cancellation);
+        try
+        {
+            await consoles.WaitAsync(vm, HasSampleSince, "measure the host's clock", MeasureWithin, cancellation);
+        }
+        catch (FabricException)
+        {
+            // On a machine that is too busy for the measurement the demo goes on without it.
+        }
+
+        bool HasSampleSince(HeartbeatLog log) =>
+            log.Beats[^1].Host is { } sample && sample.UncertaintyUs <= HeartbeatLog.SettledUncertaintyUs && sample.EdgeMs >= moved;
+    }
 
     /// <summary>Waits for two beats that the guest can only have written at its new host; the second one's guest time.</summary>
     private async Task<long?> AliveAsync(GuestConsoles consoles, VmName vm, CancellationToken cancellation)

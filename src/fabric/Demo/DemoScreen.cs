@@ -1,3 +1,4 @@
+using System.Globalization;
 using Fabric.Cli.Output;
 using Fabric.Core;
 using Fabric.Migration;
@@ -100,7 +101,7 @@ internal static class DemoTables
     private static string[] Cells(DemoMigration move)
     {
         var report = move.Report;
-        string guest = move.GuestDowntimeMs is null ? Words.None : $"{Words.Millis(move.GuestDowntimeMs)} ± {Words.Millis(move.GuestUncertaintyMs)}";
+        string guest = move.GuestDowntimeMs is null ? Words.None : string.Create(CultureInfo.InvariantCulture, $"{move.GuestDowntimeMs:0.0} ± {move.GuestUncertaintyMs:0.00} ms");
         return
         [
             report.Vm.Value, Words.Name(report.Mode) + (report.Batch is null ? "" : " (batch)"), $"{report.Source} → {report.Destination}", Words.Millis(report.TotalMs), Words.Millis(report.DowntimeMs),
