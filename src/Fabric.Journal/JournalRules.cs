@@ -1,0 +1,82 @@
+using System.Text.Json;
+using Fabric.Core;
+
+namespace Fabric.Journal;
+
+/// <summary>What every store accepts and gives back, whichever engine is under it. A value beyond a bound is refused before the store is asked.</summary>
+public static class JournalRules
+{
+    public const int StreamCharacters = 200;
+    public const int HolderCharacters = 200;
+    public const int KindCharacters = 100;
+    public const int EventsPerAppend = 1024;
+    public const int RecordsPerRead = 10_000;
+    public const int PayloadBytes = Limits.ControlMessageBytes;
+    public const int SnapshotBytes = 16 * 1024 * 1024;
+
+    /// <exception cref="FabricException">invalid-argument.</exception>
+    public static void RequireStream(StreamId stream)
+    {
+        if (string.IsNullOrEmpty(stream.Value) || stream.Value.Length > StreamCharacters || stream.Value.Any(char.IsControl))
+            throw Invalid($"'{Label.Shorten(stream.Value)}' is not a stream.", $"A stream has 1 to {StreamCharacters} characters, none of them a control character.");
+    }
+
+    /// <exception cref="FabricException">invalid-argument.</exception>
+    public static void RequireHolder(string holder, TimeSpan duration)
+    {
+        if (string.IsNullOrEmpty(holder) || holder.Length > HolderCharacters)
+            throw Invalid($"'{Label.Shorten(holder)}' cannot hold a shard.", $"A holder has 1 to {HolderCharacters} characters.");
+        if (duration <= TimeSpan.Zero || duration > TimeSpan.FromDays(1))
+            throw Invalid($"A lease of {duration} is not possible.", "A lease is longer than zero and at most a day.");
+    }
+
+    /// <exception cref="FabricException">invalid-argument.</exception>
+    public static void RequireMost(int most)
+    {
+        if (most is < 1 or > RecordsPerRead)
+            throw Invalid($"{most} rows cannot be read at once.", $"Ask for 1 to {RecordsPerRead}.");
+    }
+
+    /// <exception cref="FabricException">invalid-argument.</exception>
+    public static void RequireEvents(IReadOnlyList<NewEvent> events)
+    {
+        ArgumentNullException.ThrowIfNull(events);
+        if (events.Count is < 1 or > EventsPerAppend)
+            throw Invalid($"{events.Count} events cannot be appended at once.", $"Append 1 to {EventsPerAppend}.");
+        foreach (var e in events)
+        {
+            if (Defect(e.Kind, e.Version, e.Payload) is { } defect)
+                throw Invalid($"Event '{Label.Shorten(e.Kind)}' {defect}.", "Kinds are short stable names; payloads are UTF-8 JSON.");
+        }
+    }
+
+    /// <summary>What is wrong with a stored or a new event, as the end of a sentence; null when nothing is.</summary>
+    public static string? Defect(string? kind, long version, byte[]? payload)
+    {
+        if (string.IsNullOrEmpty(kind) || kind.Length > KindCharacters)
+            return "has no proper kind";
+        if (version is < 1 or > int.MaxValue)
+            return $"has version {version}";
+        if (payload is null || payload.Length > PayloadBytes)
+            return $"has a payload of {payload?.Length ?? 0} bytes, more than {PayloadBytes} or none";
+        return IsJson(payload) ? null : "has a payload that is not whole JSON";
+    }
+
+    private static bool IsJson(byte[] payload)
+    {
+        var reader = new Utf8JsonReader(payload, isFinalBlock: true, state: default);
+        try
+        {
+            bool any = false;
+            while (reader.Read())
+                any = true;
+            return any;
+        }
+        catch (JsonException)
+        {
+            return false;
+        }
+    }
+
+    internal static FabricException Invalid(string message, string hint) => new(ErrorCodes.InvalidArgument, message, hint);
+}
