@@ -55,6 +55,9 @@ public sealed record EvacuationReport(string Id, HostName Host, string State, bo
 /// <summary>GET /v1/vms/{name}/console?offset=N: the serial line's text from an offset of bytes.</summary>
 public sealed record ConsoleChunk(long Offset, long NextOffset, string Text);
 
+/// <summary>GET /v1/changes?after=N&amp;wait_ms=M: the version of all that the API shows; it grows with every change.</summary>
+public sealed record ChangeReport(long Version);
+
 public sealed record Listing<T>(IReadOnlyList<T> Items);
 
 [JsonSourceGenerationOptions(
@@ -73,6 +76,7 @@ public sealed record Listing<T>(IReadOnlyList<T> Items);
 [JsonSerializable(typeof(AbortRequest))]
 [JsonSerializable(typeof(EvacuateRequest))]
 [JsonSerializable(typeof(ConsoleChunk))]
+[JsonSerializable(typeof(ChangeReport))]
 [JsonSerializable(typeof(Listing<MigrationReport>))]
 [JsonSerializable(typeof(Listing<HostReport>))]
 [JsonSerializable(typeof(Listing<VmReport>))]

@@ -1,0 +1,135 @@
+using Fabric.Core;
+using Fabric.Supervisor;
+using Fabric.Wire.Agent;
+using Fabric.Wire.Api;
+using Microsoft.AspNetCore.Builder;
+using Microsoft.AspNetCore.Http;
+using Microsoft.AspNetCore.Routing;
+
+namespace Fabric.Api;
+
+/// <summary>The operators' API under /v1: every endpoint is one call of <see cref="IControlPlane"/> between checked input and typed output.</summary>
+public static class ControlEndpoints
+{
+    public static void MapControlApi(this IEndpointRouteBuilder routes, IControlPlane control)
+    {
+        ArgumentNullException.ThrowIfNull(routes);
+        ArgumentNullException.ThrowIfNull(control);
+        MapHosts(routes, control);
+        MapVms(routes, control);
+        MapMigrations(routes, control);
+        MapEvacuations(routes, control);
+        routes.MapGet("/v1/changes", async context =>
+        {
+            long after = RequestInput.Number(context, "after", 0, 0, long.MaxValue);
+            long version = await control.WaitChangeAsync(after, RequestInput.Wait(context), context.RequestAborted);
+            await JsonBodies.WriteAsync(context, new ChangeReport(version), ApiJson.Default.ChangeReport);
+        });
+    }
+
+    private static void MapHosts(IEndpointRouteBuilder routes, IControlPlane control)
+    {
+        routes.MapPost("/v1/hosts", async context =>
+        {
+            var registration = await JsonBodies.ReadAsync(context, AgentJson.Default.HostRegistration, "{name, incarnation, agent_url, data, memory_bytes, cpus, machines, version}");
+            RequestInput.Check(registration);
+            await control.RegisterHostAsync(registration, context.RequestAborted);
+            context.Response.StatusCode = StatusCodes.Status204NoContent;
+        });
+        routes.MapGet("/v1/hosts", async context =>
+            await JsonBodies.WriteAsync(context, new Listing<HostReport>(await control.ListHostsAsync(context.RequestAborted)), ApiJson.Default.ListingHostReport));
+        routes.MapGet("/v1/hosts/{id}", async context =>
+        {
+            var name = RequestInput.Host(context);
+            var host = (await control.ListHostsAsync(context.RequestAborted)).FirstOrDefault(h => h.Name == name)
+                ?? throw new FabricException(ErrorCodes.NotFound, $"There is no host '{name}'.", "fabric host list");
+            await JsonBodies.WriteAsync(context, host, ApiJson.Default.HostReport);
+        });
+        MapCordon("cordon", cordoned: true);
+        MapCordon("uncordon", cordoned: false);
+
+        void MapCordon(string verb, bool cordoned) => routes.MapPost("/v1/hosts/{id}/" + verb, async context =>
+        {
+            var host = await control.SetCordonedAsync(RequestInput.Host(context), cordoned, context.RequestAborted);
+            await JsonBodies.WriteAsync(context, host, ApiJson.Default.HostReport);
+        });
+    }
+
+    private static void MapVms(IEndpointRouteBuilder routes, IControlPlane control)
+    {
+        routes.MapGet("/v1/vms", async context =>
+            await JsonBodies.WriteAsync(context, new Listing<VmReport>(await control.ListVmsAsync(context.RequestAborted)), ApiJson.Default.ListingVmReport));
+        routes.MapPost("/v1/vms", async context =>
+        {
+            var request = await JsonBodies.ReadAsync(context, ApiJson.Default.CreateVmRequest, "{spec: {name, memory_bytes, kernel, …}, host}");
+            RequestInput.Check(request.Spec);
+            var vm = await control.CreateVmAsync(request, context.RequestAborted);
+            context.Response.Headers.Location = $"/v1/vms/{vm.Name}";
+            await JsonBodies.WriteAsync(context, vm, ApiJson.Default.VmReport, StatusCodes.Status201Created);
+        });
+        routes.MapGet("/v1/vms/{id}", async context =>
+        {
+            var name = RequestInput.Vm(context);
+            var vm = (await control.ListVmsAsync(context.RequestAborted)).FirstOrDefault(v => v.Name == name)
+                ?? throw new FabricException(ErrorCodes.NotFound, $"There is no VM '{name}'.", "fabric vm list");
+            await JsonBodies.WriteAsync(context, vm, ApiJson.Default.VmReport);
+        });
+        routes.MapDelete("/v1/vms/{id}", async context =>
+        {
+            await control.DeleteVmAsync(RequestInput.Vm(context), RequestInput.Flag(context, "force"), context.RequestAborted);
+            context.Response.StatusCode = StatusCodes.Status204NoContent;
+        });
+        routes.MapGet("/v1/vms/{id}/console", async context =>
+        {
+            long offset = RequestInput.Number(context, "offset", 0, 0, long.MaxValue);
+            int most = (int)RequestInput.Number(context, "most", 64 * 1024, 1, RequestInput.ConsoleBytes);
+            var chunk = await control.ReadConsoleAsync(RequestInput.Vm(context), offset, most, context.RequestAborted);
+            await JsonBodies.WriteAsync(context, chunk, ApiJson.Default.ConsoleChunk);
+        });
+    }
+
+    private static void MapMigrations(IEndpointRouteBuilder routes, IControlPlane control)
+    {
+        routes.MapPost("/v1/migrations", async context =>
+        {
+            var request = await JsonBodies.ReadAsync(context, ApiJson.Default.MigrateRequest, "{vm, destination, options: {mode, verify, …}, request_id}");
+            RequestInput.Check(request.Options);
+            var migration = await control.MigrateAsync(request, context.RequestAborted);
+            context.Response.Headers.Location = $"/v1/migrations/{migration.Id}";
+            await JsonBodies.WriteAsync(context, migration, ApiJson.Default.MigrationReport, StatusCodes.Status202Accepted);
+        });
+        routes.MapGet("/v1/migrations", async context =>
+            await JsonBodies.WriteAsync(
+                context, new Listing<MigrationReport>(await control.ListMigrationsAsync(context.RequestAborted)), ApiJson.Default.ListingMigrationReport));
+        routes.MapGet("/v1/migrations/{id}", async context =>
+            await JsonBodies.WriteAsync(context, await control.GetMigrationAsync(RequestInput.Id(context), context.RequestAborted), ApiJson.Default.MigrationReport));
+        routes.MapPost("/v1/migrations/{id}/abort", async context =>
+        {
+            var request = await JsonBodies.ReadAsync(context, ApiJson.Default.AbortRequest, "{reason}");
+            if (request.Reason is { Length: > Limits.ReasonCharacters })
+                throw new FabricException(ErrorCodes.InvalidArgument, "The reason is too long.", $"Use at most {Limits.ReasonCharacters} characters.");
+            var migration = await control.AbortMigrationAsync(RequestInput.Id(context), request.Reason, context.RequestAborted);
+            await JsonBodies.WriteAsync(context, migration, ApiJson.Default.MigrationReport);
+        });
+    }
+
+    private static void MapEvacuations(IEndpointRouteBuilder routes, IControlPlane control)
+    {
+        routes.MapPost("/v1/evacuations", async context =>
+        {
+            var request = await JsonBodies.ReadAsync(context, ApiJson.Default.EvacuateRequest, "{host, parallel, dry_run, options: {mode, …}, request_id}");
+            RequestInput.Check(request.Options);
+            if (request.Parallel is < 1 or > Limits.VmsPerHost)
+                throw new FabricException(ErrorCodes.InvalidArgument, $"{request.Parallel} moves at once are not accepted.", $"Use 1 to {Limits.VmsPerHost}.");
+            var evacuation = await control.EvacuateAsync(request, context.RequestAborted);
+            context.Response.Headers.Location = $"/v1/evacuations/{evacuation.Id}";
+            await JsonBodies.WriteAsync(
+                context, evacuation, ApiJson.Default.EvacuationReport, request.DryRun ? StatusCodes.Status200OK : StatusCodes.Status202Accepted);
+        });
+        routes.MapGet("/v1/evacuations", async context =>
+            await JsonBodies.WriteAsync(
+                context, new Listing<EvacuationReport>(await control.ListEvacuationsAsync(context.RequestAborted)), ApiJson.Default.ListingEvacuationReport));
+        routes.MapGet("/v1/evacuations/{id}", async context =>
+            await JsonBodies.WriteAsync(context, await control.GetEvacuationAsync(RequestInput.Id(context), context.RequestAborted), ApiJson.Default.EvacuationReport));
+    }
+}

@@ -1,0 +1,28 @@
+using System.CommandLine;
+using Fabric.Cli.Demo;
+using Fabric.Cli.Local;
+using Fabric.Cli.Output;
+using Fabric.Core;
+
+namespace Fabric.Cli.Commands;
+
+internal static class DemoCommand
+{
+    public static Command Make(CommandBuilder builder)
+    {
+        var machine = new Option<string>("--machine") { Description = "qemu (real guests) or synthetic (needs neither root nor QEMU)", DefaultValueFactory = _ => "qemu" };
+        var hosts = new Option<int>("--hosts") { Description = "Number of hosts, at least 3", DefaultValueFactory = _ => 3 };
+        var json = new Option<string?>("--json") { Description = "Write the whole result to a file" };
+        return builder.Command("demo", "Boot guests, move them in every mode, empty a host, check everything, leave nothing", [machine, hosts, json], async (run, cancellation) =>
+        {
+            int count = run.Parsed.GetValue(hosts);
+            if (count is < 3 or > LocalClusterOptions.MostHosts)
+                throw new FabricException(ErrorCodes.InvalidArgument, $"--hosts {count} is not accepted.", $"The demo needs 3 to {LocalClusterOptions.MostHosts}.");
+            var options = new DemoOptions(Words.Parse<MachineKind>(run.Parsed.GetValue(machine) ?? "qemu", "--machine"), count, DaemonProgram.Find(run.Context.Environment));
+            var result = await new DemoRun(run, options).RunAsync(cancellation);
+            if (run.Parsed.GetValue(json) is { } path)
+                await File.WriteAllBytesAsync(path, result.ToJson(), CancellationToken.None);
+            return result.ExitCode;
+        });
+    }
+}

@@ -1,0 +1,216 @@
+using System.Globalization;
+using Fabric.Cli.Client;
+using Fabric.Core;
+using Fabric.Native;
+
+namespace Fabric.Cli.Local;
+
+/// <summary>
+/// One control node and some hosts as processes of this machine: what <c>fabric up</c>, the demo and the tests with real processes run on.
+/// <para>
+/// Layout: <c>cluster.json</c>; per member a directory with <c>config.yaml</c>, <c>fabricd.log</c> and <c>state/</c>; guests' memory in
+/// files of the memory directory whose names begin with the cluster's own prefix. Every process is known by pid and start time from before
+/// it is waited for, so whatever happens <see cref="DownAsync"/> finds it.
+/// </para>
+/// Not safe for concurrent use; other processes see it through <c>cluster.json</c>.
+/// </summary>
+public sealed partial class LocalCluster
+{
+    private readonly LocalClusterOptions _options;
+    private readonly TimeProvider _time;
+    private readonly Lock _keeping = new();
+    private ClusterRecord _record; // replaced under _keeping
+
+    private LocalCluster(LocalClusterOptions options, TimeProvider time, ClusterRecord record)
+    {
+        _options = options;
+        _time = time;
+        _record = record;
+    }
+
+    public string Directory => _options.Directory;
+
+    public ClusterRecord Record => _record;
+
+    /// <summary>The operators' API.</summary>
+    public Uri ApiUrl => _record.ApiUrl ?? throw new InvalidOperationException("The cluster has not started.");
+
+    public IReadOnlyList<string> Hosts => [.. _record.Members.Where(m => m.Role == "host").Select(m => m.Name)];
+
+    /// <summary>Makes the directory and the record; nothing runs yet. Call <see cref="DownAsync"/> after this, whatever happens.</summary>
+    /// <exception cref="FabricException">conflict: a cluster is there already; invalid-argument: the directory cannot be used.</exception>
+    public static LocalCluster Create(LocalClusterOptions options, TimeProvider time, Random random)
+    {
+        ArgumentNullException.ThrowIfNull(options);
+        ArgumentNullException.ThrowIfNull(time);
+        ArgumentNullException.ThrowIfNull(random);
+        if (options.Hosts is < 1 or > LocalClusterOptions.MostHosts)
+            throw new FabricException(ErrorCodes.InvalidArgument, $"{options.Hosts} hosts are not accepted.", $"Use 1 to {LocalClusterOptions.MostHosts}.");
+        if (!Path.IsPathFullyQualified(options.Directory) || options.Directory.Length > 48 || options.Directory.Any(c => c is ',' or '"' || char.IsControl(c)))
+            throw new FabricException(ErrorCodes.InvalidArgument, $"The directory '{Label.Shorten(options.Directory)}' cannot hold a cluster.", "Use an absolute path of at most 48 characters without commas: --dir /tmp/fabric");
+        if (ClusterFile.Read(options.Directory) is not null)
+            throw new FabricException(ErrorCodes.Conflict, $"There is a cluster in '{options.Directory}' already.", "Use it, or take it down with 'fabric down'.");
+        System.IO.Directory.CreateDirectory(options.Directory, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute);
+        string id = random.NextInt64(1L << 32).ToString("x8", CultureInfo.InvariantCulture);
+        var members = LocalClusterOptions.HostNames.Take(options.Hosts).Select(h => new MemberRecord(h, "host", null))
+            .Prepend(new MemberRecord(MemberConfig.ControlName, "control", null)).ToList();
+        var record = new ClusterRecord(ClusterFile.Version, id, null, options.MemoryDirectory, $"fabric-{id}-", members, time.GetUtcNow());
+        ClusterFile.Write(options.Directory, record);
+        return new LocalCluster(options, time, record);
+    }
+
+    /// <summary>The cluster that <c>cluster.json</c> in a directory describes; null when there is none.</summary>
+    public static LocalCluster? Open(LocalClusterOptions options, TimeProvider time)
+    {
+        ArgumentNullException.ThrowIfNull(options);
+        return ClusterFile.Read(options.Directory) is { } record ? new LocalCluster(options, time, record) : null;
+    }
+
+    /// <summary>Starts the control node, then all hosts at once; returns when every host takes work.</summary>
+    /// <exception cref="FabricException">machine-failed or deadline-exceeded, with the end of the log of the member that failed.</exception>
+    public async Task StartAsync(CancellationToken cancellation)
+    {
+        var control = await StartAsync(MemberConfig.ControlName, cancellation);
+        Keep(record => record with { ApiUrl = control.ApiUrl });
+        await Task.WhenAll(Hosts.Select(host => StartAsync(host, cancellation)));
+        await WaitForHostsAsync(cancellation);
+    }
+
+    /// <summary>Starts one stopped or killed member again on its old state and ports; returns when it serves.</summary>
+    public async Task<MemberUrls> StartAsync(string member, CancellationToken cancellation)
+    {
+        var record = Member(member);
+        if (record.Process is { } old && old.IsAlive())
+            throw new FabricException(ErrorCodes.Conflict, $"Member '{member}' runs already (pid {old.ProcessId}).");
+        var process = Launch(record);
+        using (process)
+        {
+            Keep(now => now with { Members = [.. now.Members.Select(m => m.Name == member ? m with { Process = process.Identity } : m)] });
+            var ready = await WaitForReadyAsync(member, process, cancellation);
+            return new MemberUrls(ready.ApiUrl, ready.ClusterUrl, ready.AgentUrl);
+        }
+    }
+
+    /// <summary>SIGKILL, as a crash: its guests run on. Returns when the process is gone.</summary>
+    public Task KillAsync(string member, CancellationToken cancellation) => EndAsync(member, kill: true, cancellation);
+
+    /// <summary>SIGTERM, as an upgrade: its guests run on. Returns when the process is gone.</summary>
+    public Task StopAsync(string member, CancellationToken cancellation) => EndAsync(member, kill: false, cancellation);
+
+    /// <summary>The process of a member while it lives.</summary>
+    public ProcessIdentity? ProcessOf(string member) => Member(member).Process is { } process && process.IsAlive() ? process : null;
+
+    /// <summary>The directory that a member keeps its state in.</summary>
+    public string StateOf(string member) => MemberConfig.State(Directory, Member(member).Name);
+
+    /// <summary>The end of a member's log: what to show when it failed.</summary>
+    public string LogTail(string member, int lines = 15)
+    {
+        try
+        {
+            return string.Join('\n', File.ReadLines(MemberConfig.Log(Directory, member)).TakeLast(lines).Select(l => "  | " + (l.Length <= 400 ? l : l[..400] + "…")));
+        }
+        catch (IOException)
+        {
+            return "  | (no log)";
+        }
+    }
+
+    private MemberRecord Member(string name) => _record.Members.FirstOrDefault(m => m.Name == name)
+        ?? throw new FabricException(ErrorCodes.NotFound, $"The cluster has no member '{name}'.", "Members: " + string.Join(", ", _record.Members.Select(m => m.Name)));
+
+    // Hosts are started by several tasks at once.
+    private void Keep(Func<ClusterRecord, ClusterRecord> change)
+    {
+        lock (_keeping)
+        {
+            _record = change(_record);
+            ClusterFile.Write(Directory, _record);
+        }
+    }
+
+    private ProcessHandle Launch(MemberRecord member)
+    {
+        string config = MemberConfig.File(Directory, member.Name);
+        System.IO.Directory.CreateDirectory(MemberConfig.State(Directory, member.Name));
+        if (!File.Exists(config))
+            File.WriteAllText(config, ConfigOf(member));
+        File.Delete(Path.Combine(MemberConfig.State(Directory, member.Name), "ready.json"));
+        return DaemonProgram.Start(_options.Daemon, ["--config", config, .. _options.Settings.SelectMany(s => (string[])["--set", s])], MemberConfig.Log(Directory, member.Name));
+    }
+
+    private string ConfigOf(MemberRecord member)
+    {
+        var owner = _options.Ephemeral ? ProcessIdentity.Of(Environment.ProcessId) : null;
+        if (member.Role == "control")
+            return MemberConfig.Control(Directory, owner);
+        var control = ReadyFile.Read(StateOf(MemberConfig.ControlName))?.ClusterUrl
+            ?? throw new FabricException(ErrorCodes.Unreachable, "The control node does not serve, so that no host can be started.");
+        return MemberConfig.Host(Directory, member.Name, control, Path.Combine(_record.MemoryDirectory, _record.MemoryPrefix + member.Name), owner);
+    }
+
+    private async Task<ReadyFile> WaitForReadyAsync(string member, ProcessHandle process, CancellationToken cancellation)
+    {
+        using var deadline = new CancellationTokenSource(_options.StartWithin, _time);
+        using var either = CancellationTokenSource.CreateLinkedTokenSource(cancellation, deadline.Token);
+        try
+        {
+            while (true)
+            {
+                bool ended = process.HasExited;
+                if (ReadyFile.Read(StateOf(member)) is { } ready && ready.Pid == process.Identity.ProcessId)
+                    return ready;
+                if (ended)
+                    throw new FabricException(ErrorCodes.MachineFailed, $"fabricd of '{member}' ended before it served. The end of its log:\n{LogTail(member)}", $"All of it: {MemberConfig.Log(Directory, member)}");
+                await Task.Delay(TimeSpan.FromMilliseconds(25), _time, either.Token);
+            }
+        }
+        catch (OperationCanceledException) when (!cancellation.IsCancellationRequested)
+        {
+            throw new FabricException(
+                ErrorCodes.DeadlineExceeded, $"fabricd of '{member}' did not serve within {_options.StartWithin.TotalSeconds:0} s. The end of its log:\n{LogTail(member)}", $"All of it: {MemberConfig.Log(Directory, member)}");
+        }
+    }
+
+    private async Task WaitForHostsAsync(CancellationToken cancellation)
+    {
+        using var deadline = new CancellationTokenSource(_options.StartWithin, _time);
+        using var either = CancellationTokenSource.CreateLinkedTokenSource(cancellation, deadline.Token);
+        using var client = new ControlClient(ApiUrl);
+        IReadOnlyList<string> missing = Hosts;
+        try
+        {
+            while (true)
+            {
+                var ready = (await client.HostsAsync(either.Token)).Where(h => h.State == "ready").Select(h => h.Name.Value).ToHashSet(StringComparer.Ordinal);
+                missing = [.. Hosts.Where(h => !ready.Contains(h))];
+                if (missing.Count == 0)
+                    return;
+                await Task.Delay(TimeSpan.FromMilliseconds(100), _time, either.Token);
+            }
+        }
+        catch (OperationCanceledException) when (!cancellation.IsCancellationRequested)
+        {
+            throw new FabricException(
+                ErrorCodes.DeadlineExceeded, $"Not all hosts registered within {_options.StartWithin.TotalSeconds:0} s: {string.Join(", ", missing)}. The end of the log of '{missing[0]}':\n{LogTail(missing[0])}");
+        }
+    }
+
+    private async Task EndAsync(string member, bool kill, CancellationToken cancellation)
+    {
+        if (Member(member).Process is not { } identity)
+            return;
+        using var process = ProcessHandle.TryOpen(identity);
+        if (process is null)
+            return;
+        if (kill)
+            process.SendKill();
+        else
+            process.SendTerminate();
+        using var watch = new DeathWatch();
+        await watch.WhenExited(process).WaitAsync(TimeSpan.FromSeconds(15), _time, cancellation);
+    }
+}
+
+/// <summary>Where a member serves; null for a role that it does not have.</summary>
+public sealed record MemberUrls(Uri? ApiUrl, Uri? ClusterUrl, Uri? AgentUrl);

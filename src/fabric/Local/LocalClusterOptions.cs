@@ -1,0 +1,31 @@
+namespace Fabric.Cli.Local;
+
+/// <summary>How to make a local cluster: one control node and some hosts, all processes of this machine on loopback addresses.</summary>
+public sealed record LocalClusterOptions
+{
+    public const int MostHosts = 8;
+
+    /// <summary>Absolute; made if missing, short enough for Unix sockets below it (at most 48 characters).</summary>
+    public required string Directory { get; init; }
+
+    /// <summary>The fabricd program: an executable or a .dll.</summary>
+    public required string Daemon { get; init; }
+
+    /// <summary>1 to <see cref="MostHosts"/>.</summary>
+    public int Hosts { get; init; } = 3;
+
+    /// <summary>The cluster ends with this process, also when it is killed.</summary>
+    public bool Ephemeral { get; init; }
+
+    /// <summary>Where guests' memory files go (tmpfs).</summary>
+    public string MemoryDirectory { get; init; } = "/dev/shm";
+
+    /// <summary>Bound on each step of the start: a daemon serving, all hosts registered.</summary>
+    public TimeSpan StartWithin { get; init; } = TimeSpan.FromSeconds(60);
+
+    /// <summary>Further settings of every daemon, as <c>--set</c> takes them.</summary>
+    public IReadOnlyList<string> Settings { get; init; } = [];
+
+    /// <summary>The names that hosts get, in order.</summary>
+    public static IReadOnlyList<string> HostNames { get; } = ["alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta"];
+}

@@ -1,0 +1,90 @@
+using System.Globalization;
+using System.Text;
+using System.Text.Json;
+using Fabric.Core;
+using Fabric.Native;
+
+namespace Fabric.Cli.Local;
+
+/// <summary>What a serving daemon wrote into ready.json, as far as a cluster needs it.</summary>
+internal sealed record ReadyFile(int Pid, Uri? ApiUrl, Uri? ClusterUrl, Uri? AgentUrl, Uri? Data)
+{
+    /// <summary>Null while there is none.</summary>
+    public static ReadyFile? Read(string stateDirectory)
+    {
+        try
+        {
+            using var json = JsonDocument.Parse(File.ReadAllBytes(Path.Combine(stateDirectory, "ready.json")));
+            var root = json.RootElement;
+            return new ReadyFile(root.GetProperty("pid").GetInt32(), Url(root, "api_url"), Url(root, "cluster_url"), Url(root, "agent_url"), Endpoint(root));
+        }
+        catch (Exception none) when (none is IOException or UnauthorizedAccessException)
+        {
+            return null;
+        }
+        catch (Exception wrong) when (wrong is JsonException or KeyNotFoundException or InvalidOperationException or FormatException)
+        {
+            throw new FabricException(ErrorCodes.Malformed, $"ready.json in '{stateDirectory}' cannot be read: {wrong.Message}", "fabricd and fabric must be of one version.", wrong);
+        }
+    }
+
+    private static Uri? Endpoint(JsonElement root) => root.TryGetProperty("data", out var data) && data.ValueKind == JsonValueKind.Object
+        ? new UriBuilder("tcp", data.GetProperty("address").GetString(), data.GetProperty("port").GetInt32()).Uri
+        : null;
+
+    private static Uri? Url(JsonElement root, string name) =>
+        root.TryGetProperty(name, out var value) && value.GetString() is { } text ? new Uri(text) : null;
+}
+
+/// <summary>Directories and configuration of one member.</summary>
+internal static class MemberConfig
+{
+    public const string ControlName = "control";
+
+    public static string Root(string cluster, string member) => Path.Combine(cluster, member);
+
+    public static string State(string cluster, string member) => Path.Combine(cluster, member, "state");
+
+    public static string Log(string cluster, string member) => Path.Combine(cluster, member, "fabricd.log");
+
+    public static string File(string cluster, string member) => Path.Combine(cluster, member, "config.yaml");
+
+    public static string Control(string cluster, ProcessIdentity? owner)
+    {
+        var text = Head(cluster, ControlName, "control", owner);
+        text.AppendLine("control:");
+        text.AppendLine("  listen: 127.0.0.1:0");
+        text.AppendLine("  cluster_listen: 127.0.0.1:0");
+        return text.ToString();
+    }
+
+    public static string Host(string cluster, string name, Uri control, string memoryDirectory, ProcessIdentity? owner)
+    {
+        var text = Head(cluster, name, "host", owner);
+        text.AppendLine("host:");
+        text.AppendLine("  listen: 127.0.0.1:0");
+        text.AppendLine("  data_listen: 127.0.0.1:0");
+        text.AppendLine(CultureInfo.InvariantCulture, $"  control_urls: [{Quoted(control.ToString())}]");
+        text.AppendLine(CultureInfo.InvariantCulture, $"  memory_dir: {Quoted(memoryDirectory)}");
+        return text.ToString();
+    }
+
+    private static StringBuilder Head(string cluster, string name, string role, ProcessIdentity? owner)
+    {
+        var text = new StringBuilder();
+        text.AppendLine("# Written by 'fabric up'; 'fabric down' removes it.");
+        text.AppendLine(CultureInfo.InvariantCulture, $"name: {name}");
+        text.AppendLine(CultureInfo.InvariantCulture, $"roles: [{role}]");
+        text.AppendLine(CultureInfo.InvariantCulture, $"state_dir: {Quoted(State(cluster, name))}");
+        if (owner is not null)
+        {
+            text.AppendLine(CultureInfo.InvariantCulture, $"owner_pid: {owner.ProcessId}");
+            text.AppendLine(CultureInfo.InvariantCulture, $"owner_start_time: {owner.StartTicks}");
+        }
+
+        return text;
+    }
+
+    // A YAML double-quoted scalar: JSON's escapes are a subset of YAML's.
+    private static string Quoted(string text) => "\"" + JsonEncodedText.Encode(text).ToString() + "\"";
+}

@@ -1,0 +1,102 @@
+using System.Globalization;
+using Fabric.Wire.Api;
+
+namespace Fabric.Cli.Output;
+
+/// <summary>Which fields of each report are shown to people, in which order.</summary>
+internal static class Views
+{
+    public static IReadOnlyList<Column<HostReport>> Hosts(TimeProvider time) =>
+    [
+        new("name", h => h.Name.Value),
+        new("state", h => h.State),
+        new("vms", h => Words.Number(h.Vms.Count), Right: true),
+        new("memory", h => Words.Bytes(h.MemoryBytes), Right: true),
+        new("free", h => Words.Bytes(h.MemoryFreeBytes), Right: true),
+        new("cpus", h => Words.Number(h.Cpus), Right: true),
+        new("seen", h => Words.Ago(h.LastSeen, time)),
+        new("agent", h => h.AgentUrl?.ToString() ?? Words.None, Wide: true),
+        new("data", h => h.Data is { } data ? $"{data.Address}:{data.Port}" : Words.None, Wide: true),
+        new("version", h => h.Version ?? Words.None, Wide: true),
+        new("vm names", h => h.Vms.Count == 0 ? Words.None : string.Join(',', h.Vms), Wide: true),
+    ];
+
+    public static IReadOnlyList<Column<VmReport>> Vms { get; } =
+    [
+        new("name", v => v.Name.Value),
+        new("host", v => v.Host?.Value ?? Words.None),
+        new("state", v => v.State),
+        new("machine", v => Words.Name(v.Machine)),
+        new("memory", v => Words.Bytes(v.MemoryBytes), Right: true),
+        new("vcpus", v => Words.Number(v.Vcpus), Right: true),
+        new("migration", v => v.Migration is { } id ? Words.ShortId(id) : Words.None),
+        new("accel", v => Words.Name(v.Accelerator), Wide: true),
+        new("epoch", v => v.Epoch.ToString(), Wide: true),
+        new("pid", v => Words.Number(v.ProcessId), Wide: true),
+    ];
+
+    public static IReadOnlyList<Column<MigrationReport>> Migrations { get; } =
+    [
+        new("id", m => Words.ShortId(m.Id)),
+        new("vm", m => m.Vm.Value),
+        new("mode", m => Words.Name(m.Mode)),
+        new("from", m => m.Source.Value),
+        new("to", m => m.Destination.Value),
+        new("state", m => m.State),
+        new("total", m => Words.Millis(m.TotalMs), Right: true),
+        new("downtime", m => Words.Millis(m.DowntimeMs), Right: true),
+        new("wire", m => Words.Bytes(m.Memory.WireBytes), Right: true),
+        new("verified", m => Words.YesNo(m.Verified)),
+        new("rounds", m => Words.Number(m.Rounds), Wide: true, Right: true),
+        new("faults", m => Words.Number(m.Faults.Network), Wide: true, Right: true),
+        new("verify", m => Words.Name(m.Verify), Wide: true),
+        new("epoch", m => m.Epoch.ToString(), Wide: true),
+        new("batch", m => m.Batch ?? Words.None, Wide: true),
+        new("reason", m => m.Reason ?? Words.None, Wide: true),
+    ];
+
+    public static IReadOnlyList<Column<MigrationReport>> Migration { get; } =
+    [
+        new("id", m => m.Id.ToString()),
+        new("vm", m => m.Vm.Value),
+        new("from", m => m.Source.Value),
+        new("to", m => m.Destination.Value),
+        new("mode", m => Words.Name(m.Mode)),
+        new("state", m => m.State),
+        new("error", m => m.Error is { } error ? $"{error.Message} [{error.Code}]" : Words.None),
+        new("reason", m => m.Reason ?? Words.None),
+        new("batch", m => m.Batch ?? Words.None),
+        new("started", m => m.StartedAt.ToString("u", CultureInfo.InvariantCulture)),
+        new("total", m => Words.Millis(m.TotalMs)),
+        new("downtime", m => Words.Millis(m.DowntimeMs)),
+        new("resume", m => Words.Millis(m.ResumeMs)),
+        new("rounds", m => Words.Number(m.Rounds)),
+        new("memory", m => Words.Bytes(m.Memory.TotalBytes)),
+        new("wire", m => Words.Bytes(m.Memory.WireBytes)),
+        new("pages", m => $"{m.Memory.PagesSent} sent, {m.Memory.PagesZero} zero, {m.Memory.PagesResent} sent again"),
+        new("faults", m => $"{Words.Number(m.Faults.Network)} over the network, {Words.Number(m.Faults.Minor)} minor"),
+        new("verified", m => $"{Words.YesNo(m.Verified)} ({Words.Name(m.Verify)})"),
+        new("epoch", m => m.Epoch.ToString()),
+        new("phase", m => m.Progress is { } p ? $"{p.Phase}, {Words.Percent(p.Percent)}, {Words.Bytes(p.BytesLeft)} left" : Words.None),
+    ];
+
+    public static IReadOnlyList<Column<EvacuationReport>> Evacuations { get; } =
+    [
+        new("id", e => e.Id),
+        new("host", e => e.Host.Value),
+        new("state", e => e.State),
+        new("moved", e => $"{e.Items.Count(i => i.State == "moved")}/{e.Items.Count}", Right: true),
+        new("started", e => e.StartedAt.ToString("u", CultureInfo.InvariantCulture)),
+        new("total", e => Words.Millis(e.TotalMs), Right: true),
+    ];
+
+    public static IReadOnlyList<Column<EvacuationReport>> Evacuation { get; } =
+    [
+        .. Evacuations,
+        new("vms", e => e.Items.Count == 0 ? "none" : string.Concat(e.Items.Select(Item))),
+    ];
+
+    private static string Item(EvacuationItem item) =>
+        Environment.NewLine + $"  {item.Vm} → {item.Destination?.Value ?? Words.None}  {item.State}"
+        + (item.Migration is { } id ? $"  {Words.ShortId(id)}" : "") + (item.Why is { } why ? $"  {why}" : "");
+}

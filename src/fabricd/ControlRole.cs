@@ -1,0 +1,85 @@
+using System.Net;
+using Fabric.Api;
+using Fabric.Cluster;
+using Fabric.Core;
+using Fabric.Daemon.Configuration;
+using Fabric.Daemon.State;
+using Fabric.Journal.Sqlite;
+using Fabric.Migration;
+using Fabric.Supervisor;
+using Microsoft.AspNetCore.Server.Kestrel.Core;
+
+namespace Fabric.Daemon;
+
+/// <summary>
+/// The control role: journal, supervisors, the operators' API (HTTP/1.1) and the same API for agents (HTTP/2). The API is opened last and closed
+/// first, so that nobody is answered by half a node.
+/// </summary>
+internal sealed class ControlRole : IAsyncDisposable
+{
+    private readonly SqliteJournal _journal;
+    private readonly HttpAgentGateway _gateway;
+    private readonly ControlPlane _plane;
+    private readonly HttpService _http;
+
+    private ControlRole(SqliteJournal journal, HttpAgentGateway gateway, ControlPlane plane, HttpService http) =>
+        (_journal, _gateway, _plane, _http) = (journal, gateway, plane, http);
+
+    public Uri ApiUrl => _http.Urls[0];
+
+    public Uri ClusterUrl => _http.Urls[1];
+
+    public static async Task<ControlRole> StartAsync(
+        HostName name, ControlSettings settings, StateDirectory state, ILoggerFactory logs, TimeProvider time, CancellationToken cancellation)
+    {
+        var random = new Random();
+        var journal = await SqliteJournal.OpenAsync(new SqliteJournalOptions { Path = settings.Journal }, time, cancellation);
+        var hosts = new HostRegistry(time);
+        var gateway = new HttpAgentGateway(hosts, time, new Random(random.Next()));
+        var options = SupervisorOptions.Default with { Limits = new BatchLimits(settings.MovesPerSource, settings.MovesPerDestination, settings.MovesPerLink) };
+        var plane = new ControlPlane(journal, gateway, hosts, $"{name}/{Guid.NewGuid():N}", time, random, logs, options);
+        HttpService? http = null;
+        try
+        {
+            await plane.StartAsync(cancellation);
+            IPEndPoint api = Sticky(settings.Listen, state, ConfigKeys.ControlListen);
+            IPEndPoint cluster = Sticky(settings.ClusterListen, state, ConfigKeys.ControlClusterListen);
+            http = await HttpService.StartAsync(
+                [new HttpEndpoint(api, HttpProtocols.Http1), new HttpEndpoint(cluster, HttpProtocols.Http2)],
+                routes =>
+                {
+                    routes.MapControlApi(plane);
+                    routes.MapHealth([]);
+                },
+                logs,
+                time,
+                cancellation);
+            state.RememberPorts(new Dictionary<string, int>(StringComparer.Ordinal)
+            {
+                [ConfigKeys.ControlListen] = http.Urls[0].Port,
+                [ConfigKeys.ControlClusterListen] = http.Urls[1].Port,
+            });
+            return new ControlRole(journal, gateway, plane, http);
+        }
+        catch
+        {
+            if (http is not null)
+                await http.DisposeAsync();
+            await plane.DisposeAsync();
+            gateway.Dispose();
+            await journal.DisposeAsync();
+            throw;
+        }
+    }
+
+    public async ValueTask DisposeAsync()
+    {
+        await _http.DisposeAsync();
+        await _plane.DisposeAsync();
+        _gateway.Dispose();
+        await _journal.DisposeAsync();
+    }
+
+    private static IPEndPoint Sticky(IPEndPoint configured, StateDirectory state, string key) =>
+        new(configured.Address, state.StickyPort(key, configured.Port));
+}

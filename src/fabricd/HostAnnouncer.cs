@@ -1,0 +1,100 @@
+using Fabric.Core;
+using Fabric.Wire.Agent;
+
+namespace Fabric.Daemon;
+
+/// <summary>
+/// Tells the control nodes every second that this host is here (POST /v1/hosts). Registrations are soft: a control node that restarts knows
+/// nothing until the next one. A node that does not answer is passed over for the next of the list; nothing is queued, since the next
+/// second's registration says the same.
+/// </summary>
+internal sealed partial class HostAnnouncer : IAsyncDisposable
+{
+    private static readonly TimeSpan Period = TimeSpan.FromSeconds(1);
+    private static readonly TimeSpan Deadline = TimeSpan.FromSeconds(3);
+
+    private readonly HttpClient _http;
+    private readonly IReadOnlyList<Uri> _controls;
+    private readonly HostRegistration _registration;
+    private readonly TimeProvider _time;
+    private readonly Random _random;
+    private readonly ILogger _log;
+    private readonly CancellationTokenSource _stop = new();
+    private readonly Task _running;
+    private bool? _heard;
+    private string? _problem = "not registered yet";
+
+    public HostAnnouncer(IReadOnlyList<Uri> controls, HostRegistration registration, TimeProvider time, Random random, ILogger log)
+    {
+        _controls = controls;
+        _registration = registration;
+        _time = time;
+        _random = random;
+        _log = log;
+        _http = new HttpClient(new SocketsHttpHandler { ConnectTimeout = TimeSpan.FromSeconds(1), UseProxy = false, AllowAutoRedirect = false })
+        {
+            Timeout = Deadline,
+            DefaultRequestVersion = System.Net.HttpVersion.Version20,
+            DefaultVersionPolicy = HttpVersionPolicy.RequestVersionExact,
+        };
+        _running = RunAsync(_stop.Token);
+    }
+
+    /// <summary>Null while a control node takes this host's registrations; for the readiness check. Any thread.</summary>
+    public string? Problem => Volatile.Read(ref _problem);
+
+    public async ValueTask DisposeAsync()
+    {
+        await _stop.CancelAsync();
+        await _running.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+        _http.Dispose();
+        _stop.Dispose();
+    }
+
+    private async Task RunAsync(CancellationToken cancellation)
+    {
+        for (int node = 0; !cancellation.IsCancellationRequested;)
+        {
+            string? problem = await TryAsync(_controls[node % _controls.Count], cancellation);
+            Volatile.Write(ref _problem, problem);
+            Report(problem is null, _controls[node % _controls.Count], problem);
+            if (problem is not null)
+                node++;
+
+            // Jitter: hosts that started together do not stay together.
+            await Task.Delay(Period * (0.75 + (_random.NextDouble() * 0.5)), _time, cancellation);
+        }
+    }
+
+    private async Task<string?> TryAsync(Uri control, CancellationToken cancellation)
+    {
+        try
+        {
+            using var content = JsonContent.Create(_registration, AgentJson.Default.HostRegistration);
+            using var answer = await _http.PostAsync(new Uri(control, "/v1/hosts"), content, cancellation);
+            return answer.IsSuccessStatusCode ? null : $"{control} answered {(int)answer.StatusCode}: {Label.Shorten(await answer.Content.ReadAsStringAsync(cancellation))}";
+        }
+        catch (Exception failed) when (failed is HttpRequestException or IOException || (failed is OperationCanceledException && !cancellation.IsCancellationRequested))
+        {
+            return $"{control} does not answer: {Label.Shorten((failed.InnerException ?? failed).Message)}";
+        }
+    }
+
+    /// <summary>Only changes are worth a line.</summary>
+    private void Report(bool heard, Uri control, string? problem)
+    {
+        if (_heard == heard)
+            return;
+        _heard = heard;
+        if (heard)
+            LogRegistered(_registration.Name.Value, control);
+        else
+            LogUnheard(_registration.Name.Value, problem);
+    }
+
+    [LoggerMessage(Level = LogLevel.Information, Message = "Host {Host} is registered with {Control}")]
+    private partial void LogRegistered(string host, Uri control);
+
+    [LoggerMessage(Level = LogLevel.Warning, Message = "Host {Host} is not registered: {Problem}")]
+    private partial void LogUnheard(string host, string? problem);
+}

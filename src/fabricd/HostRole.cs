@@ -1,0 +1,173 @@
+using System.Diagnostics.Metrics;
+using System.Net;
+using Fabric.Actors;
+using Fabric.Api;
+using Fabric.Core;
+using Fabric.Daemon.Configuration;
+using Fabric.Daemon.State;
+using Fabric.Host;
+using Fabric.Host.Ledger;
+using Fabric.Host.Link;
+using Fabric.Machines;
+using Fabric.Machines.Qemu;
+using Fabric.Machines.Synthetic;
+using Fabric.Migration;
+using Fabric.Native;
+using Fabric.Transfer;
+using Fabric.Wire.Agent;
+using Microsoft.AspNetCore.Server.Kestrel.Core;
+
+namespace Fabric.Daemon;
+
+/// <summary>
+/// The host role: machines, the agent with its data port, the agents' API (HTTP/2) and the registration with the control nodes.
+/// Stopping it lets go of the guests and leaves them running.
+/// </summary>
+internal sealed partial class HostRole : IAsyncDisposable
+{
+    private readonly HostSettings _settings;
+    private readonly HostAgent _agent;
+    private readonly LinkHome _links;
+    private readonly IReadOnlyList<IMachineFactory> _machines;
+    private readonly HttpService _http;
+    private readonly HostAnnouncer _announcer;
+
+    private HostRole(HostSettings settings, HostAgent agent, LinkHome links, IReadOnlyList<IMachineFactory> machines, HttpService http, HostAnnouncer announcer) =>
+        (_settings, _agent, _links, _machines, _http, _announcer) = (settings, agent, links, machines, http, announcer);
+
+    public Uri AgentUrl => _http.Urls[0];
+
+    public DataEndpoint Data => _agent.Data;
+
+    public Guid Incarnation => _agent.Incarnation;
+
+    public static async Task<HostRole> StartAsync(
+        HostName name, HostSettings settings, StateDirectory state, ILoggerFactory logs, TimeProvider time, CancellationToken cancellation)
+    {
+        var log = logs.CreateLogger<HostRole>();
+        Directory.CreateDirectory(settings.MemoryDirectory, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute);
+        var machines = Machines(settings, state, logs, time, log);
+        var data = new IPEndPoint(settings.DataListen.Address, state.StickyPort(ConfigKeys.HostDataListen, settings.DataListen.Port));
+        long memory = settings.MemoryLimit ?? MemoryOf(settings.MemoryDirectory);
+        var links = new LinkHome(logs, time);
+        HostAgent? agent = null;
+        HttpService? http = null;
+        try
+        {
+            agent = await HostAgent.StartAsync(
+                new HostAgentOptions { Name = name, StateDirectory = state.Root, MemoryDirectory = settings.MemoryDirectory, MemoryBytes = memory },
+                new HostAgentSeams(
+                    new LedgerDirectory(Path.Combine(state.Root, "ledger")), new SocketDataPlane(data, links.Actor, TransferSettings.Default, time, logs), machines, time, () => new Random(), new ThreadPoolDispatcher(), logs),
+                cancellation);
+            HostAnnouncer? announcer = null;
+            http = await HttpService.StartAsync(
+                [new HttpEndpoint(new IPEndPoint(settings.Listen.Address, state.StickyPort(ConfigKeys.HostListen, settings.Listen.Port)), HttpProtocols.Http2)],
+                routes =>
+                {
+                    routes.MapAgentApi(agent);
+                    routes.MapHealth([new HealthCheck("registered", () => announcer is null ? "starting" : announcer.Problem)]);
+                },
+                logs,
+                time,
+                cancellation);
+            state.RememberPorts(new Dictionary<string, int>(StringComparer.Ordinal) { [ConfigKeys.HostListen] = http.Urls[0].Port, [ConfigKeys.HostDataListen] = agent.Data.Port });
+            var registration = new HostRegistration(
+                name, agent.Incarnation, http.Urls[0], agent.Data, memory, Environment.ProcessorCount, [.. machines.Select(m => m.Kind)], ServiceVersion.Text);
+            announcer = new HostAnnouncer(settings.ControlUrls, registration, time, new Random(), logs.CreateLogger<HostAnnouncer>());
+            return new HostRole(settings, agent, links, machines, http, announcer);
+        }
+        catch
+        {
+            if (http is not null)
+                await http.DisposeAsync();
+            if (agent is not null)
+                await agent.DisposeAsync();
+            await links.DisposeAsync();
+            throw;
+        }
+    }
+
+    /// <summary>
+    /// Ends every machine of this host and removes its memory: only for an ephemeral cluster whose owner is gone. Its control node is ending as well, so
+    /// nobody is asked; the processes are ended by pid and start time.
+    /// </summary>
+    public async Task EndMachinesAsync()
+    {
+        using var deadline = new CancellationTokenSource(TimeSpan.FromSeconds(5));
+        var facts = await _agent.FactsAsync(-1, TimeSpan.Zero, deadline.Token);
+        using var watch = new DeathWatch();
+        var machines = facts.Vms.Select(vm => vm.ProcessId is { } pid ? ProcessHandle.TryOpen(pid) : null).OfType<ProcessHandle>().ToList();
+        foreach (var machine in machines)
+        {
+            machine.SendKill();
+            await watch.WhenExited(machine).WaitAsync(deadline.Token).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+            machine.Dispose();
+        }
+
+        await _agent.DisposeAsync();
+        Directory.Delete(_settings.MemoryDirectory, recursive: true);
+    }
+
+    public async ValueTask DisposeAsync()
+    {
+        await _announcer.DisposeAsync();
+        await _http.DisposeAsync();
+        await _agent.DisposeAsync();
+        await _links.DisposeAsync();
+        foreach (var factory in _machines.OfType<IDisposable>())
+            factory.Dispose();
+    }
+
+    /// <summary>Synthetic machines run everywhere; QEMU ones where the machine has what they need.</summary>
+    private static List<IMachineFactory> Machines(HostSettings settings, StateDirectory state, ILoggerFactory logs, TimeProvider time, ILogger log)
+    {
+        var options = new QemuOptions
+        {
+            Directory = Path.Combine(state.Root, "qemu"),
+            MemoryDirectory = settings.MemoryDirectory,
+            ConsoleDirectory = Path.Combine(state.Root, "console"),
+            Binary = settings.Qemu,
+        };
+        List<IMachineFactory> machines = [];
+        var checks = Preflight.Run(new PreflightOptions { QemuBinary = options.Binary, ShimPath = options.ShimPath, MemoryDirectory = settings.MemoryDirectory, MemoryBytes = 0 });
+        if (Preflight.WhyNot(checks) is { } lacking)
+        {
+            LogNoQemu(log, lacking);
+        }
+        else
+        {
+            Directory.CreateDirectory(options.Directory);
+            machines.Add(new QemuMachineFactory(options, time, new Random(), logs.CreateLogger<QemuMachineFactory>()));
+        }
+
+        Directory.CreateDirectory(options.ConsoleDirectory);
+        machines.Add(new SyntheticMachineFactory(options.ConsoleDirectory, time));
+        return machines;
+    }
+
+    /// <summary>The link actor outlives the agent's own actors, whose streams it counts: it has a system of its own.</summary>
+    private sealed class LinkHome : IAsyncDisposable
+    {
+        private readonly ActorSystem _actors;
+        private readonly Meter _meter = new("Fabric.Host.Link");
+
+        public LinkHome(ILoggerFactory logs, TimeProvider time)
+        {
+            _actors = new ActorSystem(time, new Random(), new ThreadPoolDispatcher(), logs);
+            Actor = LinkBudgets.Spawn(_actors, bytesPerSecond: null, new LinkMetrics(_meter));
+        }
+
+        public IActorRef<LinkMessage> Actor { get; }
+
+        public async ValueTask DisposeAsync()
+        {
+            await _actors.DisposeAsync();
+            _meter.Dispose();
+        }
+    }
+
+    private static long MemoryOf(string directory) => new DriveInfo(directory).TotalSize;
+
+    [LoggerMessage(Level = LogLevel.Warning, Message = "No QEMU machines here: {Lacking}")]
+    private static partial void LogNoQemu(ILogger log, string lacking);
+}
