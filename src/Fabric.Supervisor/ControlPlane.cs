@@ -26,10 +26,13 @@ public sealed partial class ControlPlane : IControlPlane, IAsyncDisposable
     private readonly LeaseKeeper _leases;
     private readonly ConcurrentDictionary<HostName, Lazy<IActorRef<WatcherMessage>>> _watchers = new();
 
-    /// <param name="journal">Shared with nobody who writes under the same <paramref name="holder"/>.</param>
+    /// <param name="journal">Where everything that must outlive this process is kept.</param>
     /// <param name="agents">How agents are asked.</param>
     /// <param name="hosts">The registry that <paramref name="agents"/> finds them by.</param>
-    /// <param name="holder">This process in its present life; a restarted one is another holder.</param>
+    /// <param name="holder">
+    /// This node's name, the same after a restart: it then takes its shards back at once, at higher epochs, instead of waiting until its former leases expire.
+    /// No two processes may use one name at the same time; if they do, the journal lets only the later one write.
+    /// </param>
     /// <param name="time">Wall and monotonic clock.</param>
     /// <param name="random">Seeds jitter and ids; used by this object alone.</param>
     /// <param name="loggers">Where it says what it does.</param>

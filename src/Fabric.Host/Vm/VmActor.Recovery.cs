@@ -13,11 +13,25 @@ namespace Fabric.Host.Vm;
 /// </summary>
 internal sealed partial class VmActor
 {
+    private static readonly TimeSpan AdoptionRetry = TimeSpan.FromSeconds(1);
     private static readonly FabricError Restarted = new(ErrorCodes.Lost, "The agent was restarted.");
 
     private async ValueTask RecoverAsync()
     {
-        var machine = Recorded is { Machine: { } adoption, Spec: { } spec } ? await parts.Factory(spec.Machine).AdoptAsync(adoption, Context.Stopping) : null;
+        IMachine? machine;
+        try
+        {
+            machine = Recorded is { Machine: { } adoption, Spec: { } spec } ? await parts.Factory(spec.Machine).AdoptAsync(adoption, Context.Stopping) : null;
+            _unrecovered = null;
+        }
+        catch (FabricException e)
+        {
+            _unrecovered = e.Error;
+            _logger.LogWarning("The machine of VM {Vm} cannot be adopted yet: {Error}", name, e.Error);
+            Context.TellAfter(AdoptionRetry, new RecoverAgain());
+            return;
+        }
+
         if (machine is not null)
         {
             Hold(machine);

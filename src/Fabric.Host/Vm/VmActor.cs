@@ -22,6 +22,7 @@ internal sealed partial class VmActor(VmName name, HostParts parts) : Actor<VmMe
     private readonly List<Action> _outbox = [];
     private IVmLedger? _ledger;
     private FabricError? _damaged;
+    private FabricError? _unrecovered;
     private IActorRef<MemoryMessage> _memory = null!;
     private IActorRef<DiskMessage> _disk = null!;
     private IActorRef<BalloonMessage> _balloon = null!;
@@ -75,6 +76,7 @@ internal sealed partial class VmActor(VmName name, HostParts parts) : Actor<VmMe
             case PullArrived m: OnPullArrived(m); break;
             case IncomingEnded m: await OnIncomingEndedAsync(m); break;
             case PullResumed m: OnPullResumed(m); break;
+            case RecoverAgain: await RecoverAsync(); break;
             case ContinueAgain m: await ContinueOwnedAsync(m.Attempt); break;
         }
 
@@ -91,6 +93,12 @@ internal sealed partial class VmActor(VmName name, HostParts parts) : Actor<VmMe
         if (_damaged is { } damaged)
         {
             m.Reply.Succeed(new CommandResult(header.Id, damaged));
+            return;
+        }
+
+        if (_unrecovered is { } unrecovered)
+        {
+            m.Reply.Succeed(new CommandResult(header.Id, new FabricError(ErrorCodes.Conflict, $"VM '{name}' is still being recovered on host {parts.Host}: {unrecovered.Message}", "Ask again.")));
             return;
         }
 

@@ -78,11 +78,11 @@ public sealed partial class QemuMachineFactory : IMachineFactory, IDisposable
         QemuMemory? memory = null;
         try
         {
-            // QMP first: it excludes another agent that still holds the machine.
-            await qmp.OpenAsync(_options.CommandDeadline, () => !process.HasExited, cancellation);
+            bool answers = await AnswersAsync(qmp, process, record, cancellation);
             memory = QemuMemory.Open(record.Files.Ram, process, TakeFault(process, record), withModes: true);
             var machine = new QemuMachine(record, _options, _time, _log, process, qmp, load, memory, _deaths, static () => null);
-            await machine.RecallAsync(cancellation);
+            if (answers)
+                await machine.RecallAsync(cancellation);
             LogAdopted(record.Spec.Name.Value, record.Process.ProcessId);
             return machine;
         }
@@ -96,6 +96,24 @@ public sealed partial class QemuMachineFactory : IMachineFactory, IDisposable
     }
 
     public void Dispose() => _deaths.Dispose();
+
+    /// <summary>
+    /// False: QEMU does not answer. In the middle of a pull its main loop may wait for a page that only the agent which adopts it can bring,
+    /// so a silent machine is taken all the same; the next QMP command connects again.
+    /// </summary>
+    private async Task<bool> AnswersAsync(QmpSession qmp, ProcessHandle process, AdoptionRecord record, CancellationToken cancellation)
+    {
+        try
+        {
+            await qmp.OpenAsync(_options.AdoptionDeadline, () => !process.HasExited, cancellation);
+            return true;
+        }
+        catch (FabricException error) when (error.Error.Code is ErrorCodes.DeadlineExceeded or ErrorCodes.Unreachable && !process.HasExited)
+        {
+            LogSilent(record.Spec.Name.Value, record.Process.ProcessId, error.Error.Message);
+            return false;
+        }
+    }
 
     private static UserFault TakeFault(ProcessHandle process, AdoptionRecord record)
     {
@@ -192,6 +210,9 @@ public sealed partial class QemuMachineFactory : IMachineFactory, IDisposable
 
     [LoggerMessage(Level = LogLevel.Information, Message = "VM {Vm}: QEMU process {Pid} adopted")]
     private partial void LogAdopted(string vm, int pid);
+
+    [LoggerMessage(Level = LogLevel.Warning, Message = "VM {Vm}: QEMU process {Pid} does not answer and is adopted all the same: {Why}")]
+    private partial void LogSilent(string vm, int pid, string why);
 
     [LoggerMessage(Level = LogLevel.Warning, Message = "VM {Vm}: QEMU process {Pid} is gone; removed what it left")]
     private partial void LogGone(string vm, int pid);

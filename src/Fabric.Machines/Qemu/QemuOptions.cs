@@ -38,6 +38,9 @@ public sealed record QemuOptions
     /// <summary>One QMP command that does no disk or device work.</summary>
     public TimeSpan CommandDeadline { get; init; } = TimeSpan.FromSeconds(10);
 
+    /// <summary>How long an adopted machine may take to greet before it is taken without.</summary>
+    public TimeSpan AdoptionDeadline { get; init; } = TimeSpan.FromSeconds(2);
+
     /// <summary>Stopping (which finishes disk requests), saving and loading a device state, taking disk locks.</summary>
     public TimeSpan StateDeadline { get; init; } = TimeSpan.FromSeconds(30);
 

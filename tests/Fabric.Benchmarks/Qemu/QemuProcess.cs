@@ -97,7 +97,7 @@ internal sealed class QemuProcess : IAsyncDisposable
 
         await _process.WaitForExitAsync(CancellationToken.None);
         if (_qmp is not null)
-            await _qmp.DisposeAsync();
+            _qmp.Dispose();
         _process.Dispose();
     }
 
