@@ -76,10 +76,11 @@ public sealed partial class ControlPlane
         var limits = _services.Options.Limits;
         if (request.Parallel is { } parallel)
             limits = limits with { PerSource = parallel };
+        // Also what is on its way to the host: it arrives, and is moved on. What is on its way from it counts as moved when it is gone.
         var vms = _services.Board.Vms
-            .Where(vm => vm.Owner == request.Host && vm.Status is not VmStatus.Absent)
+            .Where(vm => vm.Status is not VmStatus.Absent && (vm.Owner == request.Host || vm.Active?.Destination == request.Host))
             .OrderBy(static vm => vm.Name.Value, StringComparer.Ordinal)
-            .Select(vm => new PlannerVm(vm.Spec!, MigrationRules.Obstacle(_services, vm, vm.Name)))
+            .Select(vm => new PlannerVm(vm.Spec!, vm.Active is null ? MigrationRules.Obstacle(_services, vm, vm.Name) : null))
             .ToList();
         var hosts = _services.Hosts.All.Select(h => MigrationRules.AsDestination(_services, h.Registration.Name)).ToList();
         string id = _services.Ids.NewMigration().ToString();

@@ -134,6 +134,14 @@ internal sealed class BatchSupervisor(ControlServices services, ShardTenure tenu
         var vm = services.Board.Vm(item.Vm);
         if (vm is null)
             return; // its shard is still being read
+        if (vm.Active is { } active && active.RequestId != RequestId(item))
+        {
+            // Another migration of it is under way; where it ends says what is left to do.
+            if (services.Board.Migration(active.Id) is NeedsFencing stuck && Verdict(item, stuck) is { } verdict)
+                await AppendAsync(verdict);
+            return;
+        }
+
         if (vm.Owner is { } owner && owner != _state!.Plan.Host && vm.Active is null)
         {
             await AppendAsync(new ItemMoved(services.Now, item.Vm)); // somebody else moved it meanwhile

@@ -151,7 +151,9 @@ internal sealed partial class MigrationSupervisor(ControlServices services, Shar
             LogEvent(_log, plan.Id, plan.Vm, EventCodec.KindOf(happened), _state.Name, tenure.Epoch);
         }
 
-        services.Board.Publish((KnownState)_state);
+        // The end is published by the ledger, once it has settled who owns the VM: whoever sees a migration over sees its VM at its new home.
+        if (_state is ActiveState active)
+            services.Board.Publish(active);
     }
 
     private Observation Observe()

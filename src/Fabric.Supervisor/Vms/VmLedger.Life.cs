@@ -73,7 +73,6 @@ internal sealed partial class VmLedger
             return;
         }
 
-        await SettleIfOverAsync();
         if (DeleteRefusal(asked.Force) is { } refusal)
         {
             asked.Reply.Fail(refusal);

@@ -29,6 +29,7 @@ internal sealed partial class VmLedger(ControlServices services, ShardTenure ten
         foreach (var happened in await _stream.LoadAsync(Context.Stopping))
             _state = _state.Apply(happened);
         services.Board.Publish(_state);
+        await SettleIfOverAsync();
         Resume();
     }
 
@@ -81,7 +82,6 @@ internal sealed partial class VmLedger(ControlServices services, ShardTenure ten
             return;
         }
 
-        await SettleIfOverAsync();
         if (MigrationRules.Refusal(services, _state, name, asked.Destination) is { } refusal)
         {
             asked.Reply.Fail(refusal);
@@ -124,9 +124,10 @@ internal sealed partial class VmLedger(ControlServices services, ShardTenure ten
             return; // told twice
         _supervisor = null;
         await AppendAsync(new MigrationSettled(services.Now, end.Plan.Id, end.Owner, end.OwnerEpoch, end.HighestEpoch, end is Lost));
+        services.Board.Publish(end);
     }
 
-    /// <summary>Who saw the migration's end on the board may ask for the next one before its supervisor's message is here.</summary>
+    /// <summary>The migration's stream, which was read before this ledger, ended in the last life, and the ledger was not told.</summary>
     private async ValueTask SettleIfOverAsync()
     {
         if (_state.Active is { } active && services.Board.Migration(active.Id) is TerminalState end)

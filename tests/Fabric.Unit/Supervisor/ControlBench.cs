@@ -69,8 +69,12 @@ internal sealed class ControlBench : IAsyncDisposable
     /// <summary>A new life of the control node over the same journal and hosts; it knows nothing else.</summary>
     public async Task StartControlAsync()
     {
+        int life = Interlocked.Increment(ref _lives);
+
+        // In memory each life has a name of its own, so that a test can tell their appends apart; a real store gives a name its shards back at once.
+        string holder = Journal is MemoryJournal ? $"node-{life}" : "node";
         Control = new ControlPlane(
-            Journal, Gateway, new HostRegistry(TimeProvider.System), $"node-{Interlocked.Increment(ref _lives)}", TimeProvider.System, new Random(_lives), NullLoggerFactory.Instance, Options);
+            Journal, Gateway, new HostRegistry(TimeProvider.System), holder, TimeProvider.System, new Random(life), NullLoggerFactory.Instance, Options);
         await Control.StartAsync(CancellationToken.None);
         foreach (var agent in Cluster.Agents.Values)
             await Register(agent);

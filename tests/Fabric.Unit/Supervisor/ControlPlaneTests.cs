@@ -147,6 +147,25 @@ public sealed class ControlPlaneTests
     }
 
     [Fact]
+    public async Task An_evacuation_takes_along_what_is_on_its_way_in_and_leaves_what_is_on_its_way_out()
+    {
+        await using var bench = await ControlBench.StartAsync();
+        await bench.CreateAsync("out", Alpha);
+        await bench.CreateAsync("in", Beta);
+        bench.Gateway.Allow = static step => step != "converge";
+        await bench.MigrateAsync("out", Gamma);
+        await bench.MigrateAsync("in", Alpha);
+        var begun = await bench.Control.EvacuateAsync(new EvacuateRequest(Alpha, null, false, MigrationOptions.Default, null), default);
+        bench.Gateway.Allow = static _ => true;
+        EvacuationReport report = begun;
+        await bench.UntilAsync(async () => (report = await bench.Control.GetEvacuationAsync(begun.Id, default)).State != "running", "the evacuation ends");
+        Assert.Equal("done", report.State);
+        Assert.Equal(Gamma, Assert.Single(bench.Cluster.RunningAt(VmName.Parse("out"))).Name);
+        Assert.NotEqual(Alpha, Assert.Single(bench.Cluster.RunningAt(VmName.Parse("in"))).Name);
+        Assert.Equal(3, (await bench.Control.ListMigrationsAsync(default)).Count);
+    }
+
+    [Fact]
     public async Task An_evacuation_says_what_stays_and_why()
     {
         await using var bench = await ControlBench.StartAsync(null, null, ("alpha", 8 * ByteSize.Gibi), ("beta", ByteSize.Gibi));
