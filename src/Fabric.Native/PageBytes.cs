@@ -1,5 +1,7 @@
 using System.Runtime.InteropServices;
 using System.Runtime.Intrinsics;
+using Fabric.Core;
+using Microsoft.Win32.SafeHandles;
 
 namespace Fabric.Native;
 
@@ -45,6 +47,37 @@ public static unsafe partial class PageBytes
     }
 
     /// <summary>
+    /// Writes bytes into a file at an offset. Into a hole of a tmpfs file this is about half the cost of writing through a mapping: no fault, no
+    /// zeroing of what is overwritten at once.
+    /// </summary>
+    /// <exception cref="FabricException">native, for example no space.</exception>
+    public static void WriteFile(SafeFileHandle file, long offset, nint source, long length)
+    {
+        ArgumentNullException.ThrowIfNull(file);
+        bool held = false;
+        try
+        {
+            file.DangerousAddRef(ref held);
+            while (length > 0)
+            {
+                nint moved = Libc.WriteAt((int)file.DangerousGetHandle(), source, (nuint)length, offset);
+                if (moved < 0 && Marshal.GetLastPInvokeError() == Errno.Interrupted)
+                    continue;
+                if (moved <= 0)
+                    throw NativeError.Last($"pwrite of {length} bytes at {offset}");
+                source += moved;
+                offset += moved;
+                length -= moved;
+            }
+        }
+        finally
+        {
+            if (held)
+                file.DangerousRelease();
+        }
+    }
+
+    /// <summary>
     /// Makes the pages of a mapping exist and writable in one call instead of one fault each. Only a hint: returns false where the kernel
     /// refuses (before Linux 5.14, or no memory: the later touch reports that).
     /// </summary>
@@ -52,6 +85,9 @@ public static unsafe partial class PageBytes
 
     private static partial class Libc
     {
+        [LibraryImport("libc", EntryPoint = "pwrite", SetLastError = true)]
+        internal static partial nint WriteAt(int descriptor, nint source, nuint length, long offset);
+
         [LibraryImport("libc", EntryPoint = "madvise", SetLastError = true)]
         internal static partial int Advise(nint address, nuint length, int advice);
     }

@@ -31,14 +31,17 @@ public sealed record TransferSettings
     /// <summary>How long a blocking socket call waits before it looks at the clock; milliseconds.</summary>
     public int SliceMilliseconds { get; init; } = 250;
 
-    /// <summary>Pages of a bulk frame while pushing, 1 to <see cref="Limits.PagesPerFrame"/>.</summary>
-    public int PushFramePages { get; init; } = 128;
+    /// <summary>
+    /// Pages of a bulk frame while pushing, 1 to <see cref="Limits.PagesPerFrame"/>. 256 KiB: a frame is hashed and sent, or received and compared,
+    /// while it is in a core's cache.
+    /// </summary>
+    public int PushFramePages { get; init; } = 64;
 
     /// <summary>Pages of a bulk frame while pulling: small, so that an urgent page finds a short queue.</summary>
     public int PullFramePages { get; init; } = 64;
 
     /// <summary>Socket buffers of a bulk connection in bytes; 0 leaves it to the kernel.</summary>
-    public int BulkBufferBytes { get; init; } = 4 * 1024 * 1024;
+    public int BulkBufferBytes { get; init; } = 1024 * 1024;
 
     /// <summary>Bytes that a bulk connection may hold back in the kernel while pulling.</summary>
     public int PullUnsentBytes { get; init; } = 256 * 1024;

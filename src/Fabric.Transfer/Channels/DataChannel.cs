@@ -60,6 +60,9 @@ internal sealed class DataChannel : IDisposable
 
     public string Name => Kind == ChannelKind.Bulk ? $"bulk connection {Index}" : $"{Kind} connection";
 
+    /// <summary>For tests that damage what is on the wire.</summary>
+    internal Socket RawSocket => _socket;
+
     /// <summary>From now on the kernel holds back at most about so many bytes of this connection.</summary>
     public void KeepQueueShort(int bytes) => SocketIo.LimitUnsent(_descriptor, bytes);
 

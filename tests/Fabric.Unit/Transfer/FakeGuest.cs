@@ -72,6 +72,15 @@ internal sealed class FakeGuest : IGuestMemory, IDisposable
 
     public void StopDirtyTracking() => _tracking = false;
 
+    /// <summary>Memories with an even number of pages offer it, the others do not: both ways are tested.</summary>
+    public bool TryFill(PageRun run, nint source)
+    {
+        if (PageCount % 2 != 0)
+            return false;
+        PageBytes.Copy(source, At(run.First), (long)run.Count * PageSize);
+        return true;
+    }
+
     public void Discard(PageRun run)
     {
         lock (_gate)

@@ -17,18 +17,21 @@ internal sealed class TransferPair : IAsyncDisposable, IIncomingHandler
     private readonly int _bulk;
     private IDisposable? _registration;
 
-    public TransferPair(long pages, VerifyLevel verify = VerifyLevel.Full, int bulk = 2, TransferSettings? settings = null, PullState? pullState = null)
+    public TransferPair(long pages, VerifyLevel verify = VerifyLevel.Full, int bulk = 2, TransferSettings? settings = null, PullState? pullState = null, MigrationId? migration = null)
     {
+        Id = migration ?? Migration;
         _verify = verify;
         _bulk = bulk;
         Settings = settings ?? new TransferSettings { SilenceDeadline = TimeSpan.FromSeconds(5), SliceMilliseconds = 50 };
         Source = new FakeGuest(pages, receives: false);
         Destination = new FakeGuest(pages, receives: true);
-        Pull = pullState ?? PullState.InMemory(Migration, pages, verify == VerifyLevel.Full);
+        Pull = pullState ?? PullState.InMemory(Id, pages, verify == VerifyLevel.Full);
         Listener = new DataListener(new IPEndPoint(IPAddress.Loopback, 0), Settings, TimeProvider.System, NullLogger.Instance);
     }
 
     public static MigrationId Migration { get; } = MigrationId.Parse("0123456789abcdef0123456789abcdef");
+
+    public MigrationId Id { get; }
 
     public static Ticket Ticket { get; } = new(new string('7', 64));
 
@@ -63,11 +66,11 @@ internal sealed class TransferPair : IAsyncDisposable, IIncomingHandler
 
     public async Task ConnectAsync(bool resume = false, BandwidthCap? cap = null)
     {
-        Incoming = new IncomingTransfer(Destination, Migration, Pull, Settings, TimeProvider.System, NullLogger.Instance);
-        _registration = Listener.Register(Migration, Ticket, Incoming);
+        Incoming = new IncomingTransfer(Destination, Id, Pull, Settings, TimeProvider.System, NullLogger.Instance);
+        _registration = Listener.Register(Id, Ticket, Incoming);
         Running = Incoming.RunAsync(this, CancellationToken.None);
-        OutgoingChannels channels = await OutgoingConnector.ConnectAsync(Endpoint, Migration, Ticket, _bulk, Settings, TimeProvider.System, CancellationToken.None);
-        TransferTerms terms = new(Migration, Source.PageSize, Source.PageCount, _bulk, _verify);
+        OutgoingChannels channels = await OutgoingConnector.ConnectAsync(Endpoint, Id, Ticket, _bulk, Settings, TimeProvider.System, CancellationToken.None);
+        TransferTerms terms = new(Id, Source.PageSize, Source.PageCount, _bulk, _verify);
         Outgoing = new OutgoingTransfer(Source, terms, channels, cap, Settings, TimeProvider.System, NullLogger.Instance, resume);
     }
 

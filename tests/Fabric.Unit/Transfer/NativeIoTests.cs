@@ -1,0 +1,48 @@
+using System.Runtime.CompilerServices;
+using System.Runtime.InteropServices;
+using Fabric.Native;
+using Xunit;
+
+namespace Fabric.Unit.Transfer;
+
+/// <summary>The native pieces under the data plane, against what C and the published vectors say.</summary>
+public sealed class NativeIoTests
+{
+    [Fact]
+    public void A_message_header_has_the_layout_of_64_bit_linux() => Assert.Equal(56, Unsafe.SizeOf<SocketIo.MessageHeader>());
+
+    [Fact]
+    public void Xxh3_is_the_published_function()
+    {
+        Assert.Equal(0x2D06800538D394C2UL, Xxh3.Hash64([]));
+        Assert.Equal(new UInt128(0x99AA06D3014798D8, 0x6001C324468D497F), Xxh3.Hash128([]));
+    }
+
+    [Fact]
+    public void One_byte_anywhere_makes_a_page_not_zero()
+    {
+        using MappedMemory page = MappedMemory.Anonymous(4096);
+        Assert.True(PageBytes.IsZero(page.Address, 4096));
+        for (int i = 0; i < 4096; i++)
+        {
+            Marshal.WriteByte(page.Address + i, 1);
+            Assert.False(PageBytes.IsZero(page.Address, 4096));
+            Marshal.WriteByte(page.Address + i, 0);
+        }
+    }
+
+    [Fact]
+    public void Neighbouring_areas_melt_into_one_and_what_was_moved_is_struck_off()
+    {
+        SocketIoVectors areas = new(3);
+        areas.Add(0x1000, 0x1000);
+        areas.Add(0x2000, 0x1000);
+        areas.Add(0x9000, 0x1000);
+        Assert.Equal((2, 0x3000L), (areas.Count, areas.Bytes));
+        areas.Advance(0x2800);
+        Assert.Equal((1, 0x800L), (areas.Count, areas.Bytes));
+        Assert.Equal(0x9800, Marshal.ReadIntPtr(areas.Head));
+        areas.Advance(0x800);
+        Assert.Equal((0, 0L), (areas.Count, areas.Bytes));
+    }
+}
