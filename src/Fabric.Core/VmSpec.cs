@@ -24,7 +24,10 @@ public sealed record DiskSpec(string Path, bool Shared);
 /// What a VM is, apart from where it runs. The same text starts it at its first host and as the incoming machine at
 /// every later one; <see cref="Accelerator.Auto"/> is resolved once, at creation, and then travels with the VM.
 /// </summary>
-public sealed record VmSpec
+/// <param name="Vcpus">
+/// 1 to 255. A parameter, since the generated JSON reader keeps the defaults of parameters but not those of initialized properties.
+/// </param>
+public sealed record VmSpec(int Vcpus = 1)
 {
     public required VmName Name { get; init; }
 
@@ -35,9 +38,6 @@ public sealed record VmSpec
     /// <summary>Guest RAM in bytes: a whole number of MiB, 1 MiB to 4 TiB.</summary>
     public required long MemoryBytes { get; init; }
 
-    /// <summary>1 to 255.</summary>
-    public int Vcpus { get; init; } = 1;
-
     /// <summary>Absolute path of a kernel for direct boot, or null to boot from the first disk.</summary>
     public string? Kernel { get; init; }
 
@@ -46,7 +46,8 @@ public sealed record VmSpec
     /// <summary>Kernel command line, appended to Fabric's own console setting.</summary>
     public string? Append { get; init; }
 
-    public IReadOnlyList<DiskSpec> Disks { get; init; } = [];
+    // The generated JSON reader sets null where the field is left out.
+    public IReadOnlyList<DiskSpec> Disks { get; init => field = value ?? []; } = [];
 
     /// <summary>The synthetic guest's workload (name and seed, for example <c>write-heavy:7</c>); null for QEMU.</summary>
     public string? Workload { get; init; }

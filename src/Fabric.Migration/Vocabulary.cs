@@ -32,26 +32,21 @@ public enum VerifyLevel
     [JsonStringEnumMemberName("full")] Full,
 }
 
-/// <summary>What a user may set per migration; null means the cluster's setting.</summary>
-public sealed record MigrationOptions
+/// <summary>
+/// What a user may set per migration; null means the cluster's setting. These are parameters, not initialized properties, since the generated
+/// JSON reader keeps the defaults of parameters only: a request that leaves a field out gets its default.
+/// </summary>
+/// <param name="Mode">How it is moved.</param>
+/// <param name="MaxDowntimeMs">Longest pause of the guest that pre-copy may plan for, in milliseconds; 1 to 60 000.</param>
+/// <param name="BandwidthBytesPerSecond">Bytes a second on the wire for this migration, or null for no cap of its own.</param>
+/// <param name="Verify">What is compared.</param>
+/// <param name="BulkConnections">Bulk connections, 1 to <see cref="Limits.BulkConnections"/>.</param>
+/// <param name="Reason">Free text for the record.</param>
+public sealed record MigrationOptions(
+    MigrationMode Mode = MigrationMode.Auto, int MaxDowntimeMs = 300, long? BandwidthBytesPerSecond = null, VerifyLevel Verify = VerifyLevel.Frames, int BulkConnections = 2,
+    string? Reason = null)
 {
     public static MigrationOptions Default { get; } = new();
-
-    public MigrationMode Mode { get; init; } = MigrationMode.Auto;
-
-    /// <summary>Longest pause of the guest that pre-copy may plan for, in milliseconds; 1 to 60 000.</summary>
-    public int MaxDowntimeMs { get; init; } = 300;
-
-    /// <summary>Bytes a second on the wire for this migration, or null for no cap of its own.</summary>
-    public long? BandwidthBytesPerSecond { get; init; }
-
-    public VerifyLevel Verify { get; init; } = VerifyLevel.Frames;
-
-    /// <summary>Bulk connections, 1 to <see cref="Limits.BulkConnections"/>.</summary>
-    public int BulkConnections { get; init; } = 2;
-
-    /// <summary>Free text for the record.</summary>
-    public string? Reason { get; init; }
 
     public FabricError? Validate()
     {

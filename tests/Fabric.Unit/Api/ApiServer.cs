@@ -53,7 +53,7 @@ internal sealed class ApiServer : IAsyncDisposable
         return new ApiServer(app, new Uri(address));
     }
 
-    /// <summary>Sends bytes as they are; what comes back until the server closes, or until the answer to one request is whole.</summary>
+    /// <summary>Sends bytes as they are; what comes back until the server closes.</summary>
     public async Task<string> RawAsync(byte[] bytes)
     {
         using var deadline = new CancellationTokenSource(RawDeadline);
@@ -64,7 +64,6 @@ internal sealed class ApiServer : IAsyncDisposable
         {
             for (int sent = 0; sent < bytes.Length;)
                 sent += await socket.SendAsync(bytes.AsMemory(sent), deadline.Token);
-            socket.Shutdown(SocketShutdown.Send);
             byte[] buffer = new byte[64 * 1024];
             int read;
             while ((read = await socket.ReceiveAsync(buffer, deadline.Token)) > 0)
