@@ -38,7 +38,8 @@ internal sealed class ControlRole : IAsyncDisposable
         var hosts = new HostRegistry(time);
         var gateway = new HttpAgentGateway(hosts, time, new Random(random.Next()));
         var options = SupervisorOptions.Default with { Limits = new BatchLimits(settings.MovesPerSource, settings.MovesPerDestination, settings.MovesPerLink) };
-        var plane = new ControlPlane(journal, gateway, hosts, $"{name}/{Guid.NewGuid():N}", time, random, logs, options);
+        // The stable name: a control node that restarts takes its own shards back at once, at a higher epoch. Its state directory is locked, so there is one.
+        var plane = new ControlPlane(journal, gateway, hosts, name.Value, time, random, logs, options);
         HttpService? http = null;
         try
         {

@@ -27,16 +27,14 @@ public static class CompareQemu
         var modes = options.GetValueOrDefault("modes", "pre-copy,post-copy").Split(',').Select(Mode).ToList();
         var movers = Movers(options, talk);
         var results = new List<MoveResult>();
-        for (int run = 0; run < runs; run++)
+        try
         {
-            for (int i = 0; i < movers.Count * modes.Count; i++)
-            {
-                int turn = (i + run) % (movers.Count * modes.Count);
-                var (mover, mode) = (movers[turn % movers.Count], modes[turn / movers.Count]);
-                var result = await mover.MoveAsync(guest, mode, cancellation);
-                results.Add(result);
-                await talk.WriteLineAsync(Line(run, runs, result));
-            }
+            await AlternateAsync(movers, modes, guest, runs, results, talk, cancellation);
+        }
+        finally
+        {
+            foreach (var mover in movers.OfType<IAsyncDisposable>())
+                await mover.DisposeAsync();
         }
 
         string machine = $"{Environment.ProcessorCount} processors, Linux {Environment.OSVersion.Version}, accelerator {guest.Accelerator}";
@@ -50,10 +48,26 @@ public static class CompareQemu
         return results.All(r => r is { Failure: null, GuestClean: true }) ? 0 : 1;
     }
 
+    private static async Task AlternateAsync(
+        List<IMover> movers, List<MoveMode> modes, GuestImage guest, int runs, List<MoveResult> results, TextWriter talk, CancellationToken cancellation)
+    {
+        for (int run = 0; run < runs; run++)
+        {
+            for (int i = 0; i < movers.Count * modes.Count; i++)
+            {
+                int turn = (i + run) % (movers.Count * modes.Count);
+                var (mover, mode) = (movers[turn % movers.Count], modes[turn / movers.Count]);
+                var result = await mover.MoveAsync(guest, mode, cancellation);
+                results.Add(result);
+                await talk.WriteLineAsync(Line(run, runs, result));
+            }
+        }
+    }
+
     private static List<IMover> Movers(IReadOnlyDictionary<string, string> options, TextWriter talk)
     {
         int channels = Number(options, "channels", 2, 1, 255);
-        IMover[] all = [new FabricMover(), new QemuOwnMigration(QemuTuning.Defaults, channels, TimeProvider.System), new QemuOwnMigration(QemuTuning.Best, channels, TimeProvider.System)];
+        IMover[] all = [new FabricMover(TimeProvider.System), new QemuOwnMigration(QemuTuning.Defaults, channels, TimeProvider.System), new QemuOwnMigration(QemuTuning.Best, channels, TimeProvider.System)];
         string[] only = options.TryGetValue("only", out string? names) ? names.Split(',') : [.. all.Select(m => m.Name)];
         if (only.Except(all.Select(m => m.Name)).FirstOrDefault() is { } unknown)
             throw new FabricException(ErrorCodes.InvalidArgument, $"There is no mover '{Label.Shorten(unknown)}'.", "Movers: " + string.Join(", ", all.Select(m => m.Name)));

@@ -1,12 +1,150 @@
+using Fabric.Benchmarks.Qemu;
+using Fabric.Cli.Client;
+using Fabric.Cli.Local;
+using Fabric.Core;
+using Fabric.Journal;
+using Fabric.Journal.Sqlite;
+using Fabric.Machines.Guests;
+using Fabric.Migration;
+using Fabric.Native;
+using Fabric.Wire.Api;
+
 namespace Fabric.Benchmarks.Compare;
 
-/// <summary>Moves the guest through two host agents of this process's build.</summary>
-public sealed class FabricMover : IMover
+/// <summary>
+/// Moves the guest as an operator would: a control node and two hosts, each a process of its own, over the HTTP API. The cluster lives
+/// as long as this mover; every move has a fresh guest.
+/// <para>
+/// Total time is read from the journal, which is what Fabric itself answers for: from <c>destination-prepared</c> (the destination's QEMU waits) to
+/// <c>pull-completed</c> (the guest runs there and nothing is missing). The checksum of every frame is compared meanwhile.
+/// </para>
+/// </summary>
+public sealed class FabricMover(TimeProvider time) : IMover, IAsyncDisposable
 {
+    private static readonly TimeSpan BootDeadline = TimeSpan.FromSeconds(60);
+    private static readonly TimeSpan MoveDeadline = TimeSpan.FromSeconds(60);
+    private static readonly TimeSpan MeasureDeadline = TimeSpan.FromSeconds(20);
+    private static readonly HostName Source = HostName.Parse("alpha");
+    private static readonly HostName Destination = HostName.Parse("beta");
+
+    private LocalCluster? _cluster;
+    private int _guests;
+
     public string Name => "fabric";
 
-    public string? Unavailable => "the host agents are not connected to this benchmark yet";
+    public string? Unavailable { get; } = Lacking();
 
-    public Task<MoveResult> MoveAsync(GuestImage guest, MoveMode mode, CancellationToken cancellation) =>
-        Task.FromResult(MoveResult.Failed(Name, mode, Unavailable!));
+    public async Task<MoveResult> MoveAsync(GuestImage guest, MoveMode mode, CancellationToken cancellation)
+    {
+        try
+        {
+            var cluster = _cluster ??= await StartAsync(cancellation);
+            using var client = new ControlClient(cluster.ApiUrl);
+            var vm = VmName.Parse($"guest-{++_guests}");
+            await client.CreateVmAsync(new CreateVmRequest(Spec(vm, guest), Source), cancellation);
+            try
+            {
+                return await MeasureAsync(cluster, client, vm, mode, cancellation);
+            }
+            finally
+            {
+                await client.DeleteVmAsync(vm, force: true, CancellationToken.None);
+            }
+        }
+        catch (FabricException error)
+        {
+            return MoveResult.Failed(Name, mode, error.Message);
+        }
+    }
+
+    public async ValueTask DisposeAsync()
+    {
+        if (_cluster is not { } cluster)
+            return;
+        await cluster.DownAsync(static _ => { }, CancellationToken.None);
+        Directory.Delete(cluster.Directory, recursive: true);
+    }
+
+    private async Task<MoveResult> MeasureAsync(LocalCluster cluster, ControlClient client, VmName vm, MoveMode mode, CancellationToken cancellation)
+    {
+        string[] consoles = [Console(cluster, Source, vm), Console(cluster, Destination, vm)];
+        long lastBeat = await GuestConsole.WaitAsync(consoles, Settled, BootDeadline, time, cancellation)
+            ?? throw new FabricException(ErrorCodes.DeadlineExceeded, $"The guest was not ready within {BootDeadline.TotalSeconds:0} s.");
+        var options = new MigrationOptions { Mode = mode == MoveMode.PreCopy ? MigrationMode.PreCopy : MigrationMode.PostCopy };
+        var begun = await client.MigrateAsync(new MigrateRequest(vm, Destination, options, Guid.NewGuid()), cancellation);
+        var ended = await EndedAsync(client, begun.Id, cancellation);
+        if (ended.State != "completed")
+            return MoveResult.Failed(Name, mode, $"{ended.State}: {ended.Error?.Message}");
+        int beatsBefore = GuestConsole.Read(consoles[..1]).Beats.Count;
+        bool clean = true;
+        var seen = await GuestConsole.WaitAsync<GuestDowntime>(
+            consoles,
+            log =>
+            {
+                clean = log.IsClean;
+                return log.Beats.Count > beatsBefore ? log.DowntimeBetween(lastBeat, log.Beats[beatsBefore].GuestMs) : null;
+            },
+            MeasureDeadline,
+            time,
+            cancellation);
+        double total = await TotalAsync(cluster, begun.Id, cancellation);
+        return new MoveResult(
+            Name, mode, total, ended.DowntimeMs ?? double.NaN, ended.DowntimeMs, seen?.StoppedMs, seen?.LargestGapMs, ended.Memory.WireBytes, ended.Rounds, ended.Verified, clean);
+    }
+
+    /// <summary>The workload runs and two settled samples of the host's clock are there; its last beat.</summary>
+    private static long? Settled(HeartbeatLog log)
+    {
+        long sample = log.Beats.Count == 0 ? 0 : log.Beats[^1].GuestMs - 1500;
+        return log.IsReady && log.IsWorkloadReady && log.DowntimeBetween(sample, sample) is not null ? log.Beats[^1].GuestMs : null;
+    }
+
+    private async Task<MigrationReport> EndedAsync(ControlClient client, MigrationId id, CancellationToken cancellation)
+    {
+        long version = 0;
+        for (long began = time.GetTimestamp(); time.GetElapsedTime(began) < MoveDeadline;)
+        {
+            var report = await client.MigrationAsync(id.ToString(), cancellation);
+            if (report.TotalMs is not null && report.Progress is null)
+                return report;
+            version = await client.WaitChangeAsync(version, TimeSpan.FromSeconds(5), cancellation);
+        }
+
+        throw new FabricException(ErrorCodes.DeadlineExceeded, $"The migration did not end within {MoveDeadline.TotalSeconds:0} s.");
+    }
+
+    private async Task<double> TotalAsync(LocalCluster cluster, MigrationId id, CancellationToken cancellation)
+    {
+        string file = Directory.EnumerateFiles(cluster.StateOf("control"), "*.db").Single();
+        await using var journal = await SqliteJournal.OpenAsync(new SqliteJournalOptions { Path = file }, time, cancellation);
+        var records = await journal.ReadAsync(new StreamId($"migration/{id}"), 0, 100, cancellation);
+        var events = records.Select(r => EventCodec.Catalog.Decode(r.Kind, r.Version, r.Payload).Event).ToList();
+        var prepared = events.OfType<DestinationPrepared>().Single();
+        var complete = events.OfType<PullCompleted>().Single();
+        return (complete.At - prepared.At).TotalMilliseconds;
+    }
+
+    private async Task<LocalCluster> StartAsync(CancellationToken cancellation)
+    {
+        string directory = Directory.CreateTempSubdirectory("fabric-cmp-").FullName;
+        var options = new LocalClusterOptions { Directory = directory, Daemon = DaemonProgram.Find(Environment.GetEnvironmentVariable), Hosts = 2, Ephemeral = true };
+        var cluster = LocalCluster.Create(options, time, new Random());
+        _cluster = cluster;
+        await cluster.StartAsync(cancellation);
+        return cluster;
+    }
+
+    private static VmSpec Spec(VmName vm, GuestImage guest) => new()
+    {
+        Name = vm,
+        MemoryBytes = guest.MemoryBytes,
+        Kernel = guest.Kernel,
+        Initrd = guest.Initrd,
+        Append = guest.Append,
+        Accelerator = guest.Accelerator == "kvm" ? Accelerator.Kvm : Accelerator.Tcg,
+    };
+
+    private static string Console(LocalCluster cluster, HostName host, VmName vm) => Path.Combine(cluster.StateOf(host.Value), "console", $"{vm}.log");
+
+    private static string? Lacking() => Preflight.WhyNot(Preflight.Run(new PreflightOptions()));
 }
