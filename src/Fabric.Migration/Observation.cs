@@ -70,7 +70,7 @@ public sealed record MigrationTimings
     public TimeSpan HandOver { get; init; } = TimeSpan.FromSeconds(10);
 
     /// <summary>How long a source may take to learn that the destination needs nothing more, before it is released without.</summary>
-    public TimeSpan Drain { get; init; } = TimeSpan.FromSeconds(1);
+    public TimeSpan Drain { get; init; } = TimeSpan.FromSeconds(5);
 
     /// <summary>How long a host may be silent before a step that only tidies up there is put off.</summary>
     public TimeSpan Silence { get; init; } = TimeSpan.FromSeconds(30);

@@ -62,7 +62,8 @@ public sealed class FabricMover(TimeProvider time) : IMover, IAsyncDisposable
         if (_cluster is not { } cluster)
             return;
         await cluster.DownAsync(static _ => { }, CancellationToken.None);
-        Directory.Delete(cluster.Directory, recursive: true);
+        if (Directory.Exists(cluster.Directory))
+            Directory.Delete(cluster.Directory, recursive: true);
     }
 
     private async Task<MoveResult> MeasureAsync(LocalCluster cluster, ControlClient client, VmName vm, MoveMode mode, CancellationToken cancellation)
