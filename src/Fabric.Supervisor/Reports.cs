@@ -1,3 +1,4 @@
+using System.Collections.Frozen;
 // From states and facts to what operators see. Pure: after a restart the same journal gives the same answers.
 using Fabric.Cluster;
 using Fabric.Core;
@@ -55,7 +56,7 @@ internal static class Reports
         plan.Id, plan.Host, "planned", DryRun: true,
         [.. plan.Placements.Select(static p => new EvacuationItem(p.Vm, p.Destination, p.Destination is null ? "stays" : "planned", null, p.Why?.Message))], plan.PlannedAt, null);
 
-    private static readonly Dictionary<string, long> NoOtherSources = [];
+    private static readonly FrozenDictionary<string, long> NoOtherSources = FrozenDictionary<string, long>.Empty;
 
     private static SourceFact? Outgoing(Board board, MigrationPlan plan) =>
         board.Host(plan.Source).Vm(plan.Vm)?.Outgoing is { } fact && fact.Migration == plan.Id ? fact : null;

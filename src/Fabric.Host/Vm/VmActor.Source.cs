@@ -25,7 +25,7 @@ internal sealed partial class VmActor
         var migration = RequireMigration(c);
         if (!Recorded.Owner || _live.Machine is null || _live.RunState != VmRunState.Running)
             throw new FabricException(ErrorCodes.Conflict, $"VM '{name}' does not run on host {parts.Host}.");
-        if (c.Header.RunEpoch != Recorded.RunEpoch)
+        if (c.Header.RunEpoch < Recorded.RunEpoch)
             throw new FabricException(ErrorCodes.RefusedByEpoch, $"The command is about run epoch {c.Header.RunEpoch}; VM '{name}' runs at {Recorded.RunEpoch}.");
         if (c.Options.Validate() is { } invalid)
             throw new FabricException(invalid);
@@ -214,6 +214,16 @@ internal sealed partial class VmActor
     {
         RefuseWhenBusy();
         var migration = RequireMigration(c);
+        if (Recorded.Owner)
+        {
+            // It never gave the VM away, or has taken it back already.
+            Ledger.Append(new VmRecord.Answered(c.Header.Id, null));
+            Done(c, reply);
+            return;
+        }
+
+        if (_live.Machine is null)
+            throw new FabricException(ErrorCodes.Lost, $"The machine of VM '{name}' on host {parts.Host} is gone.");
         if (Recorded.Outgoing is not { } outgoing || outgoing.Migration != migration || outgoing.HandOverEpoch != c.RefusedEpoch)
             throw new FabricException(ErrorCodes.Conflict, $"VM '{name}': migration {migration} at epoch {c.RefusedEpoch} was not handed over from host {parts.Host}.");
         Ledger.Append(new VmRecord.TakenBack(migration, c.Header.RunEpoch), new VmRecord.Answered(c.Header.Id, null));

@@ -45,6 +45,12 @@ internal sealed class QemuMemory : IGuestMemory, IDisposable
 
     public nint Address => _mapping.Address;
 
+    public bool TryFill(PageRun run, nint source)
+    {
+        PageBytes.WriteFile(_file.Handle, run.First * PageSize, source, (long)run.Count * PageSize);
+        return true;
+    }
+
     internal ProcessHandle Process { get; }
 
     internal UserFault Fault => _fault;

@@ -10,6 +10,9 @@ namespace Fabric.Transfer.Channels;
 /// </summary>
 internal sealed class TransferLife : IDisposable
 {
+    /// <summary>How long a broken page connection waits for the reason that may still be on its way on the control connection.</summary>
+    private static readonly TimeSpan ReasonGrace = TimeSpan.FromMilliseconds(200);
+
     private readonly Lock _gate = new();
     private readonly List<DataChannel> _channels = [];
     private readonly List<Thread> _threads = [];
@@ -52,9 +55,10 @@ internal sealed class TransferLife : IDisposable
     }
 
     /// <summary>Runs a loop in a thread of its own, which is joined by <see cref="Dispose"/>. What it throws ends the transfer.</summary>
-    public void Start(string name, Action body)
+    /// <param name="readsControl">The loop that hears the peer's reasons: its own failure needs no other explanation.</param>
+    public void Start(string name, Action body, bool readsControl = false)
     {
-        Thread thread = new(() => Guard(body)) { IsBackground = true, Name = name };
+        Thread thread = new(() => Guard(body, readsControl)) { IsBackground = true, Name = name };
         lock (_gate)
         {
             if (_over)
@@ -148,11 +152,25 @@ internal sealed class TransferLife : IDisposable
         _ended.Cancel();
     }
 
-    private void Guard(Action body)
+    /// <summary>
+    /// A peer that gives up says why on the control connection and closes all of them. Whichever thread sees its own connection close first must not
+    /// drown the reason: it leaves the control thread a moment to read it.
+    /// </summary>
+    private void FailUnlessTold(FabricException error)
+    {
+        if (!_ended.Token.WaitHandle.WaitOne(ReasonGrace))
+            Fail(error);
+    }
+
+    private void Guard(Action body, bool readsControl)
     {
         try
         {
             body();
+        }
+        catch (FabricException e) when (e.Error.Code == ErrorCodes.Unreachable && !readsControl && !IsOver)
+        {
+            FailUnlessTold(e);
         }
         catch (FabricException e)
         {

@@ -141,7 +141,7 @@ public sealed partial class IncomingTransfer : IIncomingTransfer
         }
 
         if (kind == ChannelKind.Control)
-            _life.Start($"{_name}-control", ControlLoop);
+            _life.Start($"{_name}-control", ControlLoop, readsControl: true);
         return HelloStatus.Welcome;
     }
 

@@ -89,7 +89,7 @@ public sealed partial class OutgoingTransfer : IOutgoingTransfer
         _urgentSender = new PageSender(channels.Urgent, memory, terms.Verify, cap, _counters, _life.Ended);
         PageSender[] senders = [.. channels.Bulk.Select(c => new PageSender(c, memory, terms.Verify, cap, _counters, _life.Ended))];
         _workers = new BulkWorkers(senders, _life, name);
-        _life.Start($"{name}-control", ControlLoop);
+        _life.Start($"{name}-control", ControlLoop, readsControl: true);
         _life.Start($"{name}-urgent", UrgentLoop);
         _ping = time.CreateTimer(static t => ((OutgoingTransfer)t!).Ping(), this, settings.PingInterval, settings.PingInterval);
     }
