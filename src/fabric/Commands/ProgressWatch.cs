@@ -30,7 +30,7 @@ internal abstract class ProgressWatch(Invocation run, ControlClient client)
             if (!Run.Context.TalkIsTerminal)
                 return await LoopAsync(look, Say, either.Token);
             var console = Terminal.On(Run.Context.Talk, Run.Context, Run.Color);
-            return await console.Live(MigrationBoard.Draw([])).AutoClear(false).StartAsync(live => LoopAsync(look, moves => live.UpdateTarget(MigrationBoard.Draw(moves)), either.Token));
+            return await console.Live(MigrationBoard.Draw([], Run.Context.Width)).AutoClear(false).StartAsync(live => LoopAsync(look, moves => live.UpdateTarget(MigrationBoard.Draw(moves, Run.Context.Width)), either.Token));
         }
         catch (OperationCanceledException) when (deadline.IsCancellationRequested && !cancellation.IsCancellationRequested)
         {

@@ -192,9 +192,7 @@ internal sealed partial class DemoRun(Invocation run, DemoOptions options)
 
     /// <summary>Waits until the guest's last move lies far enough back and the guest has measured the host's clock since: its next stop is then told apart.</summary>
     private Task QuietAsync(GuestConsoles consoles, VmName vm, CancellationToken cancellation) =>
-        HasConsoles && _state.Moves.LastOrDefault(m => m.Report.Vm == vm)?.ToGuestMs is { } moved
-            ? SettleAsync(consoles, vm, moved, cancellation)
-            : Task.CompletedTask;
+        HasConsoles ? SettleAsync(consoles, vm, _state.Moves.LastOrDefault(m => m.Report.Vm == vm)?.ToGuestMs ?? 0, cancellation) : Task.CompletedTask;
 
     private static async Task SettleAsync(GuestConsoles consoles, VmName vm, long moved, CancellationToken cancellation)
     {

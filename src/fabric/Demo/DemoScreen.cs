@@ -46,7 +46,7 @@ internal sealed class DemoScreen(Invocation run, DemoState state)
         var moves = state.Moves;
         return moves.Count == 0
             ? new Text($"fabric demo: {state.Stage}")
-            : new Rows(new Text($"fabric demo: {state.Stage}"), MigrationBoard.Draw(moves.Select(m => m.Report)));
+            : new Rows(new Text($"fabric demo: {state.Stage}"), MigrationBoard.Draw(moves.Select(m => m.Report), run.Context.Width));
     }
 
     private void Say()
@@ -70,25 +70,16 @@ internal static class DemoTables
 {
     public static void Print(Invocation run, DemoResult result)
     {
-        var table = new Table().Border(run.Context.OutIsTerminal ? TableBorder.Rounded : TableBorder.Ascii);
-        foreach (string header in (string[])["VM", "mode", "from → to", "total", "downtime (agent)", "downtime (guest)", "wire / RAM", "rounds", "faults", "verified"])
-            table.AddColumn(new TableColumn(header).NoWrap());
-        foreach (var move in result.Migrations)
-            table.AddRow(Cells(move).Select(c => new Text(c)));
-        var console = Terminal.On(run.Context.Out, run.Context, run.Color && run.Context.OutIsTerminal);
-        if (run.Context.OutIsTerminal)
-            console.Write(table);
-        else
-            WritePlain(run.Context, result);
+        PrintMoves(run, result);
         foreach (var check in result.Checks)
             run.Context.Out.WriteLine($"{(check.Ok ? "ok  " : "FAIL")}  {check.Name}: {check.Detail}");
-        if (result.Error is { } error)
+        if (result.Error is { } error && result.ExitCode != ExitCode.Interrupted)
             run.Context.Out.WriteLine($"FAIL  {error}");
-        run.Context.Out.WriteLine($"{(result.Ok ? "The demo succeeded" : "The demo FAILED")} in {Words.Seconds(result.Seconds)}: {result.Migrations.Count} migrations, {result.Guests.Count} guests on {result.Hosts} hosts.");
+        run.Context.Out.WriteLine($"{(result.Ok ? "The demo succeeded" : result.ExitCode == ExitCode.Interrupted ? "The demo was interrupted" : "The demo FAILED")} in {Words.Seconds(result.Seconds)}: {result.Migrations.Count} migrations, {result.Guests.Count} guests on {result.Hosts} hosts.");
     }
 
-    private static void WritePlain(CliContext context, DemoResult result) =>
-        new Printer(context, OutputFormat.Table, color: false).List(
+    private static void PrintMoves(Invocation run, DemoResult result) =>
+        new Printer(run.Context, OutputFormat.Table, run.Color).List(
             result.Migrations,
             [
                 new("vm", m => Cells(m)[0]), new("mode", m => Cells(m)[1]), new("move", m => Cells(m)[2]), new("total", m => Cells(m)[3], Right: true),

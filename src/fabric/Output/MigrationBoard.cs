@@ -7,15 +7,33 @@ namespace Fabric.Cli.Output;
 /// <summary>Draws moves under way: phase, a bar, percent, bytes done and left, rates, round, time left, expected downtime.</summary>
 internal static class MigrationBoard
 {
-    private const int BarCells = 20;
+    private const int BarCells = 16;
 
-    public static IRenderable Draw(IEnumerable<MigrationReport> migrations)
+    /// <summary>Columns in order of importance: a narrower terminal shows fewer of them.</summary>
+    private static readonly IReadOnlyList<(int LeastWidth, string Header, Func<MigrationReport, string> Value)> Columns = Array.AsReadOnly<(int, string, Func<MigrationReport, string>)>(
+    [
+        (0, "vm", m => m.Vm.Value),
+        (0, "move", m => $"{m.Source}→{m.Destination}"),
+        (0, "phase", m => m.Progress?.Phase ?? m.State),
+        (0, "progress", m => Bar(m.Progress?.Percent ?? (MigrationStates.IsFinal(m) ? 100 : 0))),
+        (95, "downtime", m => Words.Millis(m.DowntimeMs ?? m.Progress?.ExpectedDowntimeMs)),
+        (110, "mode", m => Words.Name(m.Mode)),
+        (120, "left", m => m.Progress is { } progress ? Words.Bytes(progress.BytesLeft) : Words.None),
+        (130, "eta", m => Words.Seconds(m.Progress?.EtaSeconds)),
+        (145, "done", m => Words.Bytes(m.Progress?.BytesDone ?? m.Memory.WireBytes)),
+        (160, "rate", m => Words.Rate(m.Progress?.Rate)),
+        (175, "dirty", m => Words.Rate(m.Progress?.DirtyRate)),
+        (185, "round", m => Words.Number(m.Progress?.Round ?? m.Rounds)),
+    ]);
+
+    public static IRenderable Draw(IEnumerable<MigrationReport> migrations, int width)
     {
         var table = new Table().Border(TableBorder.Rounded);
-        foreach (string header in (string[])["vm", "move", "mode", "phase", "progress", "done", "left", "rate", "dirty", "round", "eta", "downtime"])
-            table.AddColumn(new TableColumn(header).NoWrap());
+        var columns = Columns.Where(c => c.LeastWidth <= width).ToList();
+        foreach (var column in columns)
+            table.AddColumn(new TableColumn(column.Header).NoWrap());
         foreach (var migration in migrations)
-            table.AddRow(Row(migration));
+            table.AddRow(columns.Select(c => new Text(c.Value(migration), c.Header is "phase" or "progress" ? StyleOf(migration) : Style.Plain)));
         return table;
     }
 
@@ -25,27 +43,6 @@ internal static class MigrationBoard
             + $"{Words.Bytes(progress.BytesDone)} done, {Words.Bytes(progress.BytesLeft)} left, {Words.Rate(progress.Rate)}, dirty {Words.Rate(progress.DirtyRate)}, "
             + $"eta {Words.Seconds(progress.EtaSeconds)}, expected downtime {Words.Millis(progress.ExpectedDowntimeMs)}"
         : $"{migration.Vm} {migration.Source}→{migration.Destination}: {migration.State}, total {Words.Millis(migration.TotalMs)}, downtime {Words.Millis(migration.DowntimeMs)}, verified {Words.YesNo(migration.Verified)}";
-
-    private static IEnumerable<IRenderable> Row(MigrationReport migration)
-    {
-        var progress = migration.Progress;
-        double percent = progress?.Percent ?? (MigrationStates.IsFinal(migration) ? 100 : 0);
-        return
-        [
-            new Text(migration.Vm.Value),
-            new Text($"{migration.Source}→{migration.Destination}"),
-            new Text(Words.Name(migration.Mode)),
-            new Text(progress?.Phase ?? migration.State, StyleOf(migration)),
-            new Text(Bar(percent), StyleOf(migration)),
-            new Text(Words.Bytes(progress?.BytesDone ?? migration.Memory.WireBytes)),
-            new Text(progress is null ? Words.None : Words.Bytes(progress.BytesLeft)),
-            new Text(Words.Rate(progress?.Rate)),
-            new Text(Words.Rate(progress?.DirtyRate)),
-            new Text(Words.Number(progress?.Round ?? migration.Rounds)),
-            new Text(Words.Seconds(progress?.EtaSeconds)),
-            new Text(Words.Millis(migration.DowntimeMs ?? progress?.ExpectedDowntimeMs)),
-        ];
-    }
 
     private static string Bar(double percent)
     {

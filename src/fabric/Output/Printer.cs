@@ -74,12 +74,15 @@ public sealed class Printer(CliContext context, OutputFormat format, bool color)
         context.Out.WriteLine(System.Text.Encoding.UTF8.GetString(buffer.GetBuffer(), 0, (int)buffer.Length));
     }
 
+    /// <summary>A drawn table must fit the terminal: squeezed columns cannot be read, long lines can.</summary>
     private void WriteTable<T>(IReadOnlyList<T> items, IReadOnlyList<Column<T>> columns)
     {
-        if (context.OutIsTerminal)
+        var rows = items.Select(item => columns.Select(c => c.Value(item)).ToArray()).Prepend([.. columns.Select(c => c.Header.ToUpperInvariant())]).ToList();
+        int[] widths = [.. columns.Select((_, i) => rows.Max(r => r[i].Length))];
+        if (context.OutIsTerminal && widths.Sum(w => w + 3) + 1 <= context.Width)
             DrawTable(items, columns);
         else
-            WriteLines(items, columns);
+            WriteLines(rows, widths, columns);
     }
 
     private void DrawTable<T>(IReadOnlyList<T> items, IReadOnlyList<Column<T>> columns)
@@ -96,10 +99,8 @@ public sealed class Printer(CliContext context, OutputFormat format, bool color)
         Terminal.On(context.Out, context, color).Write(table);
     }
 
-    private void WriteLines<T>(IReadOnlyList<T> items, IReadOnlyList<Column<T>> columns)
+    private void WriteLines<T>(IReadOnlyList<string[]> rows, int[] widths, IReadOnlyList<Column<T>> columns)
     {
-        var rows = items.Select(item => columns.Select(c => c.Value(item)).ToArray()).Prepend([.. columns.Select(c => c.Header.ToUpperInvariant())]).ToList();
-        int[] widths = [.. columns.Select((_, i) => rows.Max(r => r[i].Length))];
         foreach (string[] row in rows)
         {
             var cells = row.Select((cell, i) => columns[i].Right ? cell.PadLeft(widths[i]) : cell.PadRight(widths[i]));

@@ -29,6 +29,9 @@ internal sealed class FakeControlPlane : IControlPlane
 
     public long Version { get; set; } = 7;
 
+    /// <summary>Completes once somebody waits for a change.</summary>
+    public TaskCompletionSource Waited { get; } = new(TaskCreationOptions.RunContinuationsAsynchronously);
+
     public Task RegisterHostAsync(HostRegistration registration, CancellationToken cancellation)
     {
         Registered.Add(registration);
@@ -83,7 +86,11 @@ internal sealed class FakeControlPlane : IControlPlane
 
     public Task<IReadOnlyList<EvacuationReport>> ListEvacuationsAsync(CancellationToken cancellation) => Answer<IReadOnlyList<EvacuationReport>>(Evacuations);
 
-    public Task<long> WaitChangeAsync(long after, TimeSpan wait, CancellationToken cancellation) => Answer(Version);
+    public Task<long> WaitChangeAsync(long after, TimeSpan wait, CancellationToken cancellation)
+    {
+        Waited.TrySetResult();
+        return Answer(Version);
+    }
 
     private Task<T> Answer<T>(T value) => Fail is { } failure ? Task.FromException<T>(failure) : Task.FromResult(value);
 }

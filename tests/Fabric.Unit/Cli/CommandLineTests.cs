@@ -163,12 +163,13 @@ public sealed class CommandLineTests : IAsyncLifetime
         using var interrupt = new CancellationTokenSource();
         var running = CliRun.Async(_server.Url, interrupt.Token, "migrate", "web-1", "--to", "beta", "--wait");
 
-        // The request has arrived, so the command is past its start; what it does next is to wait.
-        while (_control.Migrated is null)
-            await Task.Yield();
+        // It follows the move: from here on Ctrl-C means to detach.
+        await _control.Waited.Task.WaitAsync(TimeSpan.FromSeconds(30));
         await interrupt.CancelAsync();
         var run = await running;
         Assert.Equal(ExitCode.Interrupted, run.Code);
+        Assert.Contains("fabric migration watch 0192f0c0ffee", run.Talk, StringComparison.Ordinal);
+        Assert.Contains("fabric migration abort 0192f0c0ffee", run.Talk, StringComparison.Ordinal);
         Assert.Null(_control.AbortReason);
     }
 
