@@ -62,7 +62,7 @@ public static partial class Brain
             return Decision.Write(new SourceReleased(seen.Now, FinalNumbers(state, seen), Deferred: true));
         // The source's last numbers come with `drained`; a source that never hears of it is released all the same.
         var drainedBy = state.Since + timings.Drain;
-        if (seen.SourceFact(plan.Id) is { Phase: SourcePhase.HandingOver or SourcePhase.TokenSent or SourcePhase.HandedOver } && seen.Source.Current && seen.Now < drainedBy)
+        if (seen.SourceFact(plan.Id) is { Phase: not (SourcePhase.Drained or SourcePhase.Released) } && seen.Source.Current && seen.Now < drainedBy)
             return Decision.Wait(drainedBy);
         return Retry(seen, MigrationStep.Release, timings, attempt => new StepOrder(
             MigrationStep.Release, attempt, plan.Source,

@@ -5,14 +5,20 @@ using Fabric.Core;
 using Fabric.Host.Memory;
 using Fabric.Machines;
 using Fabric.Transfer;
+using Microsoft.Extensions.Logging;
 
 namespace Fabric.Host.Vm;
 
-internal sealed class HandOverOperation(IMachine machine, IActorRef<VmMessage> vm, IActorRef<MemoryMessage> memory, TimeProvider time)
+internal sealed partial class HandOverOperation(IMachine machine, IActorRef<VmMessage> vm, IActorRef<MemoryMessage> memory, TimeProvider time, ILogger logger)
 {
     private static readonly TimeSpan RoundDeadline = TimeSpan.FromSeconds(60);
     private static readonly TimeSpan RecordDeadline = TimeSpan.FromSeconds(10);
     private static readonly TimeSpan TokenDeadline = TimeSpan.FromSeconds(30);
+
+    // Timestamps of the steps, for the record of where the guest's pause went.
+    private long _stopped;
+    private long _saved;
+    private long _ready;
 
     /// <param name="stopLimit">Longest time that the guest may stand before the token has left; then the hand-over is called off.</param>
     internal async Task<HandOverOutcome> RunAsync(MigrationId migration, Epoch epoch, HandOverKind kind, TimeSpan stopLimit, CancellationToken cancellation)
@@ -34,7 +40,9 @@ internal sealed class HandOverOperation(IMachine machine, IActorRef<VmMessage> v
         try
         {
             await memory.AskAsync<MemoryMessage, bool>(reply => new PassToken(epoch, reply), TokenDeadline, time, CancellationToken.None);
-            return new HandOverOutcome.Passed(time.GetElapsedTime(stopped));
+            long running = time.GetTimestamp();
+            LogPassed(machine.Spec.Name.Value, Ms(stopped, running), Ms(stopped, _stopped), Ms(_stopped, _saved), Ms(_saved, _ready), Ms(_ready, running));
+            return new HandOverOutcome.Passed(time.GetElapsedTime(stopped, running));
         }
         catch (Exception e) when (e is FabricException or OperationCanceledException or IOException)
         {
@@ -46,12 +54,14 @@ internal sealed class HandOverOperation(IMachine machine, IActorRef<VmMessage> v
     private async Task StopAndCopyAsync(MigrationId migration, Epoch epoch, HandOverKind kind, TimeSpan stopLimit, CancellationToken cancellation)
     {
         await machine.StopAsync(cancellation);
+        _stopped = time.GetTimestamp();
         var state = machine.SaveDeviceStateAsync(releaseDisks: true, cancellation).AsTask();
         var finished = memory.AskAsync<MemoryMessage, bool>(reply => new FinishStopped(kind, state, reply, cancellation), stopLimit, time, cancellation);
         try
         {
             // Written while the destination takes the last pages and loads: the sync costs the guest nothing.
             await state;
+            _saved = time.GetTimestamp();
             await vm.AskAsync<VmMessage, bool>(reply => new RecordTokenSent(migration, epoch, reply), RecordDeadline, time, cancellation);
         }
         catch
@@ -61,6 +71,7 @@ internal sealed class HandOverOperation(IMachine machine, IActorRef<VmMessage> v
         }
 
         await finished;
+        _ready = time.GetTimestamp();
     }
 
     /// <summary>The stream must be out of the way before the VM is continued; its own failure adds nothing to the first one.</summary>
@@ -75,4 +86,9 @@ internal sealed class HandOverOperation(IMachine machine, IActorRef<VmMessage> v
             // The first failure is the one that is reported.
         }
     }
+
+    private double Ms(long from, long to) => time.GetElapsedTime(from, to).TotalMilliseconds;
+
+    [LoggerMessage(Level = LogLevel.Information, Message = "VM {Vm} was handed over in {Downtime:0.0} ms: stop {Stop:0.0}, save {Save:0.0}, rest and load {Ready:0.0}, token and resume {Resume:0.0}")]
+    private partial void LogPassed(string vm, double downtime, double stop, double save, double ready, double resume);
 }

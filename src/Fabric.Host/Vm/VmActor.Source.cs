@@ -110,7 +110,7 @@ internal sealed partial class VmActor
         var limit = StopLimit;
         if (Recorded.Outgoing!.Options.Verify == VerifyLevel.Full)
             limit += TimeSpan.FromSeconds(Recorded.Spec!.MemoryBytes / SlowestDigest);
-        var operation = new HandOverOperation(machine, Context.Self, _memory, Context.Time);
+        var operation = new HandOverOperation(machine, Context.Self, _memory, Context.Time, _logger);
         Context.PipeToSelf<VmMessage>(
             async _ => new HandOverEnded(migration, c.Header.RunEpoch, kind, await operation.RunAsync(migration, c.Header.RunEpoch, kind, limit, cancel.Token)),
             static ended => ended,

@@ -115,6 +115,11 @@ internal sealed class TransferLife : IDisposable
         {
             return await task.WaitAsync(deadline, _time, either.Token);
         }
+        catch (Exception) when (task.IsCompletedSuccessfully)
+        {
+            // The peer said it and closed at once, as it may after its last word: what was said counts, not what followed.
+            return await task;
+        }
         catch (TimeoutException)
         {
             Fail(new FabricException(ErrorCodes.DeadlineExceeded, $"{what} did not come within {deadline.TotalSeconds:0.#} s."));

@@ -90,7 +90,7 @@ public sealed class FabricMover(TimeProvider time) : IMover, IAsyncDisposable
             cancellation);
         double total = await TotalAsync(cluster, begun.Id, cancellation);
         return new MoveResult(
-            Name, mode, total, ended.DowntimeMs ?? double.NaN, ended.DowntimeMs, seen?.StoppedMs, seen?.LargestGapMs, ended.Memory.WireBytes, ended.Rounds, ended.Verified, clean);
+            Name, mode, total, ended.DowntimeMs ?? throw new FabricException(ErrorCodes.Corrupt, "The migration's record has no downtime."), ended.DowntimeMs, seen?.StoppedMs, seen?.LargestGapMs, ended.Memory.WireBytes, ended.Rounds, ended.Verified, clean);
     }
 
     /// <summary>The workload runs and two settled samples of the host's clock are there; its last beat.</summary>
@@ -116,12 +116,16 @@ public sealed class FabricMover(TimeProvider time) : IMover, IAsyncDisposable
 
     private async Task<double> TotalAsync(LocalCluster cluster, MigrationId id, CancellationToken cancellation)
     {
-        string file = Directory.EnumerateFiles(cluster.StateOf("control"), "*.db").Single();
-        await using var journal = await SqliteJournal.OpenAsync(new SqliteJournalOptions { Path = file }, time, cancellation);
+        // A copy: the control node's own files are not opened by anybody else. Nothing is written at this moment.
+        string copy = Directory.CreateTempSubdirectory("fabric-journal-").FullName;
+        foreach (string file in Directory.EnumerateFiles(cluster.StateOf("control"), "journal.db*"))
+            File.Copy(file, Path.Combine(copy, Path.GetFileName(file)));
+        await using var journal = await SqliteJournal.OpenAsync(new SqliteJournalOptions { Path = Path.Combine(copy, "journal.db") }, time, cancellation);
         var records = await journal.ReadAsync(new StreamId($"migration/{id}"), 0, 100, cancellation);
         var events = records.Select(r => EventCodec.Catalog.Decode(r.Kind, r.Version, r.Payload).Event).ToList();
-        var prepared = events.OfType<DestinationPrepared>().Single();
-        var complete = events.OfType<PullCompleted>().Single();
+        Directory.Delete(copy, recursive: true);
+        if (events.OfType<DestinationPrepared>().FirstOrDefault() is not { } prepared || events.OfType<PullCompleted>().FirstOrDefault() is not { } complete)
+            throw new FabricException(ErrorCodes.Corrupt, $"The journal tells of {string.Join(", ", records.Select(r => r.Kind))}.");
         return (complete.At - prepared.At).TotalMilliseconds;
     }
 
