@@ -37,6 +37,12 @@ public interface IOutgoingTransfer : IAsyncDisposable
     Task<RoundReport> PushRoundAsync(CancellationToken cancellation);
 
     /// <summary>
+    /// With the VM still running, and no push round after it: does what <see cref="FinishStoppedAsync"/> would otherwise do while the guest stands
+    /// (agrees on the terms, looks at which pages exist). Optional; of use only right before.
+    /// </summary>
+    Task PrepareFinishAsync(HandOverKind kind, CancellationToken cancellation);
+
+    /// <summary>
     /// With the VM stopped: sends the rest (or the list of it) and the device state, which is being saved meanwhile, includes the pages that
     /// saving dirtied, compares digests if <see cref="VerifyLevel.Full"/>, and returns when the destination says that it would accept the token.
     /// No right to run has moved yet: on any exception the caller may withdraw.

@@ -106,6 +106,8 @@ public sealed class SocketDataPlane : IDataPlane
 
         public Task<RoundReport> PushRoundAsync(CancellationToken cancellation) => inner.PushRoundAsync(cancellation);
 
+        public Task PrepareFinishAsync(HandOverKind kind, CancellationToken cancellation) => inner.PrepareFinishAsync(kind, cancellation);
+
         public Task FinishStoppedAsync(HandOverKind kind, Task<byte[]> deviceState, CancellationToken cancellation) => inner.FinishStoppedAsync(kind, deviceState, cancellation);
 
         public Task PassTokenAsync(Epoch epoch, CancellationToken cancellation) => inner.PassTokenAsync(epoch, cancellation);

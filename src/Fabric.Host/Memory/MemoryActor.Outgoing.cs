@@ -89,9 +89,9 @@ internal sealed partial class MemoryActor
         metrics.Round(m.Report.PagesSent);
         s = s with { RoundRuns = false, History = s.History.Add(m.Report) };
         _outgoing = s;
-        if (s.Quiet is not null)
+        if (s.Quiet is { } asked)
         {
-            GoStill(s);
+            GoStill(s, asked);
             return;
         }
 
@@ -132,13 +132,13 @@ internal sealed partial class MemoryActor
         switch (_outgoing)
         {
             case OutgoingState.Still:
-                m.Reply.Succeed(true);
+                WithStill(m.Reply, (transfer, stopping) => transfer.PrepareFinishAsync(m.Kind, stopping));
                 break;
             case OutgoingState.Pushing { RoundRuns: false } s:
-                GoStill(s with { Quiet = m.Reply });
+                GoStill(s, m);
                 break;
             case OutgoingState.Pushing s:
-                _outgoing = s with { Quiet = m.Reply };
+                _outgoing = s with { Quiet = m };
                 break;
             default:
                 m.Reply.Fail(new FabricError(ErrorCodes.Conflict, "There is no outgoing stream to finish."));
@@ -146,10 +146,10 @@ internal sealed partial class MemoryActor
         }
     }
 
-    private void GoStill(OutgoingState.Pushing s)
+    private void GoStill(OutgoingState.Pushing s, StopRounds asked)
     {
         _outgoing = new OutgoingState.Still(s.Route, s.Transfer, s.Memory);
-        s.Quiet?.Succeed(true);
+        OnStopRounds(asked);
     }
 
     private void OnServePulling()
@@ -199,7 +199,7 @@ internal sealed partial class MemoryActor
         switch (broken)
         {
             case OutgoingState.Pushing s:
-                s.Quiet?.Fail(m.Error);
+                s.Quiet?.Reply.Fail(m.Error);
                 vm.TryTell(new PushBroke(s.Route.Terms.Migration, m.Error));
                 break;
             case OutgoingState.Serving s:

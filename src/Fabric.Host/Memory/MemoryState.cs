@@ -1,4 +1,3 @@
-using Fabric.Actors;
 using Fabric.Host.Link;
 using Fabric.Machines;
 using Fabric.Migration;
@@ -16,7 +15,7 @@ internal abstract record OutgoingState
     /// <summary>Rounds follow each other. <paramref name="Quiet"/> is set once somebody waits for the present one to be the last.</summary>
     internal sealed record Pushing(
         OutgoingRoute Route, MigrationOptions Options, IOutgoingTransfer Transfer, IGuestMemory Memory, PushHistory History,
-        bool RoundRuns, MigrationMode? Converged, IReply<bool>? Quiet) : OutgoingState;
+        bool RoundRuns, MigrationMode? Converged, StopRounds? Quiet) : OutgoingState;
 
     /// <summary>The stream is up and no round runs: the hand-over has it.</summary>
     internal sealed record Still(OutgoingRoute Route, IOutgoingTransfer Transfer, IGuestMemory Memory) : OutgoingState;

@@ -43,6 +43,11 @@ public sealed partial class OutgoingTransfer
             _memory.ScanDirty(_sending);
             _present.Or(_sending);
         }
+        else if (_looked)
+        {
+            _memory.ScanDirty(_present);
+            _sending.CopyFrom(_present);
+        }
         else
         {
             _memory.ReadPresence(_present);

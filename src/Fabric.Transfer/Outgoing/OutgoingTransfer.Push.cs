@@ -35,12 +35,29 @@ public sealed partial class OutgoingTransfer
         return report;
     }
 
+    public async Task PrepareFinishAsync(HandOverKind kind, CancellationToken cancellation)
+    {
+        await AgreeAsync(cancellation);
+        if (kind == HandOverKind.Complete || _pushed)
+            return;
+        // From here on writes are recorded, so what exists now and what is written until the end is all that can exist then. A page that is given
+        // back meanwhile is sent as zeros.
+        await Task.Run(
+            () =>
+            {
+                _memory.StartDirtyTracking();
+                _memory.ReadPresence(_present);
+            },
+            cancellation);
+        _looked = true;
+    }
+
     public async Task FinishStoppedAsync(HandOverKind kind, Task<byte[]> deviceState, CancellationToken cancellation)
     {
         ArgumentNullException.ThrowIfNull(deviceState);
         await AgreeAsync(cancellation);
-        // The device state is being saved at the same time; what saving writes is scanned afterwards. A pull without a push needs no tracking:
-        // nothing is read before the state is there.
+        // The device state is being saved at the same time; what saving writes is scanned afterwards. A pull without a push reads nothing before the
+        // state is there.
         bool nothingSent = kind == HandOverKind.Pull && !_pushed;
         if (!nothingSent)
             await Task.Run(ChooseRound, cancellation);

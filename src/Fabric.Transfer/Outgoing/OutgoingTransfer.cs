@@ -39,6 +39,7 @@ public sealed partial class OutgoingTransfer : IOutgoingTransfer
     private readonly PageBitmap _atDestination;
     private bool _agreed;
     private bool _pushed;
+    private bool _looked;
     private int _round;
     private long _barrier;
 

@@ -110,6 +110,8 @@ internal sealed class MemoryNetwork
             return new RoundReport(1, 0, 0, 0, TimeSpan.FromMilliseconds(1), network.DirtyAfter);
         }
 
+        public Task PrepareFinishAsync(HandOverKind kind, CancellationToken cancellation) => Task.CompletedTask;
+
         public async Task FinishStoppedAsync(HandOverKind kind, Task<byte[]> deviceState, CancellationToken cancellation)
         {
             _kind = kind;
