@@ -136,7 +136,8 @@ public sealed partial class LocalCluster
         if (!File.Exists(config))
             File.WriteAllText(config, ConfigOf(member));
         File.Delete(Path.Combine(MemberConfig.State(Directory, member.Name), "ready.json"));
-        return DaemonProgram.Start(_options.Daemon, ["--config", config, .. _options.Settings.SelectMany(s => (string[])["--set", s])], MemberConfig.Log(Directory, member.Name));
+        return DaemonProgram.Start(_options.Daemon, ["--config", config, .. _options.Settings.SelectMany(s => (string[])["--set", s])],
+            MemberConfig.Log(Directory, member.Name), _options.Environment);
     }
 
     private string ConfigOf(MemberRecord member)
