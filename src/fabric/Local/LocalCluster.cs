@@ -116,6 +116,13 @@ public sealed partial class LocalCluster
         }
     }
 
+    /// <summary>The last whole lines of a member's log; empty when there is none.</summary>
+    public IReadOnlyList<string> LogLines(string member, int lines)
+    {
+        string log = MemberConfig.Log(Directory, member);
+        return File.Exists(log) ? [.. File.ReadLines(log).TakeLast(lines)] : [];
+    }
+
     private MemberRecord Member(string name) => _record.Members.FirstOrDefault(m => m.Name == name)
         ?? throw new FabricException(ErrorCodes.NotFound, $"The cluster has no member '{name}'.", "Members: " + string.Join(", ", _record.Members.Select(m => m.Name)));
 
