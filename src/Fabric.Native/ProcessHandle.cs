@@ -10,6 +10,8 @@ public sealed class ProcessHandle : IDisposable
 {
     private const int Kill = 9;
     private const int Terminate = 15;
+    private const int Continue = 18;
+    private const int Stop = 19;
 
     private ProcessHandle(ProcessIdentity identity, SafeFileHandle descriptor)
     {
@@ -60,6 +62,12 @@ public sealed class ProcessHandle : IDisposable
 
     /// <summary>SIGTERM. Harmless when it has ended.</summary>
     public void SendTerminate() => Send(Terminate);
+
+    /// <summary>SIGSTOP: all threads stand from soon after this until <see cref="SendContinue"/>. Harmless when it has ended.</summary>
+    public void SendStop() => Send(Stop);
+
+    /// <summary>SIGCONT. Harmless when it does not stand or has ended.</summary>
+    public void SendContinue() => Send(Continue);
 
     /// <summary>A copy of a descriptor of that process, valid here (<c>pidfd_getfd</c>). Needs the right to trace it.</summary>
     public int DuplicateDescriptor(int remote)

@@ -4,6 +4,8 @@ using Fabric.Cluster;
 using Fabric.Core;
 using Fabric.Daemon.Configuration;
 using Fabric.Daemon.State;
+using Fabric.Daemon.Steps;
+using Fabric.Journal;
 using Fabric.Journal.Sqlite;
 using Fabric.Migration;
 using Fabric.Native;
@@ -18,12 +20,12 @@ namespace Fabric.Daemon;
 /// </summary>
 internal sealed class ControlRole : IAsyncDisposable
 {
-    private readonly SqliteJournal _journal;
+    private readonly IJournal _journal;
     private readonly HttpAgentGateway _gateway;
     private readonly ControlPlane _plane;
     private readonly HttpService _http;
 
-    private ControlRole(SqliteJournal journal, HttpAgentGateway gateway, ControlPlane plane, HttpService http) =>
+    private ControlRole(IJournal journal, HttpAgentGateway gateway, ControlPlane plane, HttpService http) =>
         (_journal, _gateway, _plane, _http) = (journal, gateway, plane, http);
 
     public Uri ApiUrl => _http.Urls[0];
@@ -31,10 +33,12 @@ internal sealed class ControlRole : IAsyncDisposable
     public Uri ClusterUrl => _http.Urls[1];
 
     public static async Task<ControlRole> StartAsync(
-        HostName name, ControlSettings settings, StateDirectory state, ILoggerFactory logs, TimeProvider time, CancellationToken cancellation)
+        HostName name, ControlSettings settings, StateDirectory state, StepGate? gate, ILoggerFactory logs, TimeProvider time, CancellationToken cancellation)
     {
         var random = new Random();
-        var journal = await SqliteJournal.OpenAsync(new SqliteJournalOptions { Path = settings.Journal }, time, cancellation);
+        IJournal journal = await SqliteJournal.OpenAsync(new SqliteJournalOptions { Path = settings.Journal }, time, cancellation);
+        if (gate is not null)
+            journal = new SteppedJournal(journal, gate);
         var hosts = new HostRegistry(time);
         var gateway = new HttpAgentGateway(hosts, time, new Random(random.Next()));
         var options = SupervisorOptions.Default with { Limits = new BatchLimits(settings.MovesPerSource, settings.MovesPerDestination, settings.MovesPerLink) };

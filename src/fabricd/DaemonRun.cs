@@ -1,5 +1,6 @@
 using Fabric.Daemon.Configuration;
 using Fabric.Daemon.State;
+using Fabric.Daemon.Steps;
 
 namespace Fabric.Daemon;
 
@@ -16,8 +17,9 @@ internal sealed partial class DaemonRun(DaemonConfig config, ILoggerFactory logs
         using var scope = _log.BeginScope(new Dictionary<string, object>(StringComparer.Ordinal) { ["host"] = config.Name.Value });
         using var state = StateDirectory.Open(config.StateDirectory);
         using var owner = config.Owner is { } process ? new OwnerWatch(process) : null;
-        await using var control = config.Control is { } controlSettings ? await ControlRole.StartAsync(config.Name, controlSettings, state, logs, time, stop) : null;
-        await using var host = config.Host is { } hostSettings ? await HostRole.StartAsync(config.Name, hostSettings, state, logs, time, stop) : null;
+        using var gate = StepGate.Open(Environment.GetEnvironmentVariable(StepGate.Variable), config.Name);
+        await using var control = config.Control is { } controlSettings ? await ControlRole.StartAsync(config.Name, controlSettings, state, gate, logs, time, stop) : null;
+        await using var host = config.Host is { } hostSettings ? await HostRole.StartAsync(config.Name, hostSettings, state, gate, logs, time, stop) : null;
         var self = Native.ProcessIdentity.Of(Environment.ProcessId) ?? throw new InvalidOperationException("This process is not in /proc.");
         state.WriteReady(new ReadyRecord(
             self.ProcessId, self.StartTicks, config.Name, host?.Incarnation ?? Guid.Empty, ServiceVersion.Text, control?.ApiUrl, control?.ClusterUrl, host?.AgentUrl, host?.Data, time.GetUtcNow()));

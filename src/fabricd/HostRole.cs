@@ -5,6 +5,7 @@ using Fabric.Api;
 using Fabric.Core;
 using Fabric.Daemon.Configuration;
 using Fabric.Daemon.State;
+using Fabric.Daemon.Steps;
 using Fabric.Host;
 using Fabric.Host.Ledger;
 using Fabric.Host.Link;
@@ -42,7 +43,7 @@ internal sealed partial class HostRole : IAsyncDisposable
     public Guid Incarnation => _agent.Incarnation;
 
     public static async Task<HostRole> StartAsync(
-        HostName name, HostSettings settings, StateDirectory state, ILoggerFactory logs, TimeProvider time, CancellationToken cancellation)
+        HostName name, HostSettings settings, StateDirectory state, StepGate? gate, ILoggerFactory logs, TimeProvider time, CancellationToken cancellation)
     {
         var log = logs.CreateLogger<HostRole>();
         Directory.CreateDirectory(settings.MemoryDirectory, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute);
@@ -50,6 +51,9 @@ internal sealed partial class HostRole : IAsyncDisposable
         var data = new IPEndPoint(settings.DataListen.Address, state.StickyPort(ConfigKeys.HostDataListen, settings.DataListen.Port));
         long memory = settings.MemoryLimit ?? MemoryOf(settings.MemoryDirectory);
         var links = new LinkHome(logs, time);
+        ILedgerStore ledgers = new LedgerDirectory(Path.Combine(state.Root, "ledger"));
+        if (gate is not null)
+            ledgers = new SteppedLedgers(ledgers, gate);
         HostAgent? agent = null;
         HttpService? http = null;
         try
@@ -57,7 +61,7 @@ internal sealed partial class HostRole : IAsyncDisposable
             agent = await HostAgent.StartAsync(
                 new HostAgentOptions { Name = name, StateDirectory = state.Root, MemoryDirectory = settings.MemoryDirectory, MemoryBytes = memory },
                 new HostAgentSeams(
-                    new LedgerDirectory(Path.Combine(state.Root, "ledger")), new SocketDataPlane(data, links.Actor, TransferSettings.Default, time, logs), machines, time, () => new Random(), new ThreadPoolDispatcher(), logs),
+                    ledgers, new SocketDataPlane(data, links.Actor, TransferSettings.Default, time, logs), machines, time, () => new Random(), new ThreadPoolDispatcher(), logs),
                 cancellation);
             HostAnnouncer? announcer = null;
             http = await HttpService.StartAsync(

@@ -1,4 +1,5 @@
 // What an agent writes down about one VM before it acts. Kinds are stable names: a record once written is read by every later version.
+using System.Reflection;
 using System.Text.Json.Serialization;
 using Fabric.Core;
 using Fabric.Migration;
@@ -33,6 +34,16 @@ public abstract record VmRecord
 {
     private VmRecord()
     {
+    }
+
+    /// <summary>All kinds, by the names under which they are stored.</summary>
+    public static IReadOnlyList<string> Kinds { get; } =
+        [.. typeof(VmRecord).GetCustomAttributes<JsonDerivedTypeAttribute>().Select(static a => (string)a.TypeDiscriminator!)];
+
+    public static string KindOf(VmRecord record)
+    {
+        ArgumentNullException.ThrowIfNull(record);
+        return (string)typeof(VmRecord).GetCustomAttributes<JsonDerivedTypeAttribute>().Single(a => a.DerivedType == record.GetType()).TypeDiscriminator!;
     }
 
     /// <summary>A supervisor with this shard epoch has spoken; lower ones are refused from now on.</summary>

@@ -38,6 +38,10 @@ internal sealed partial class VmActor
             _live.RunState = VmRunState.Paused;
         }
 
+        // The old agent may have died between the last record and the removal; nothing reads the map of a pull that has ended.
+        if (Recorded.Incoming is { Ended: true } ended)
+            parts.RemovePullMap(ended.Migration);
+
         if (Recorded.Outgoing is { Ended: false } outgoing)
             await RecoverOutgoingAsync(outgoing, machine);
         else if (Recorded.Incoming is { Ended: false } incoming)
@@ -126,6 +130,7 @@ internal sealed partial class VmActor
         }
 
         Ledger.Append(new VmRecord.PullCompleted(incoming.Migration, null));
+        parts.RemovePullMap(incoming.Migration);
         await RecoverOwnerAsync(machine);
     }
 

@@ -38,8 +38,9 @@ public static class DaemonProgram
     /// terminal's process group, so that Ctrl-C reaches the command line alone. The pid stays the same through both.
     /// </summary>
     /// <exception cref="FabricException">internal: it could not be started, or ended at once.</exception>
-    public static ProcessHandle Start(string program, IEnumerable<string> arguments, string log)
+    public static ProcessHandle Start(string program, IEnumerable<string> arguments, string log, IReadOnlyDictionary<string, string> environment)
     {
+        ArgumentNullException.ThrowIfNull(environment);
         var start = new ProcessStartInfo("/bin/sh") { UseShellExecute = false, WorkingDirectory = "/" };
         foreach (string word in (string[])["-c", "exec setsid \"$@\" </dev/null >>\"$0\" 2>&1", log])
             start.ArgumentList.Add(word);
@@ -48,6 +49,9 @@ public static class DaemonProgram
         start.ArgumentList.Add(program);
         foreach (string argument in arguments)
             start.ArgumentList.Add(argument);
+
+        foreach (var (name, value) in environment)
+            start.Environment[name] = value;
 
         // The object is kept no longer than the start: the runtime reaps a child that ends, and the pidfd tells of it.
         using var process = Process.Start(start) ?? throw new FabricException(ErrorCodes.Internal, "fabricd could not be started.");

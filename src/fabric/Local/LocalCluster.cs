@@ -116,6 +116,13 @@ public sealed partial class LocalCluster
         }
     }
 
+    /// <summary>The last whole lines of a member's log; empty when there is none.</summary>
+    public IReadOnlyList<string> LogLines(string member, int lines)
+    {
+        string log = MemberConfig.Log(Directory, member);
+        return File.Exists(log) ? [.. File.ReadLines(log).TakeLast(lines)] : [];
+    }
+
     private MemberRecord Member(string name) => _record.Members.FirstOrDefault(m => m.Name == name)
         ?? throw new FabricException(ErrorCodes.NotFound, $"The cluster has no member '{name}'.", "Members: " + string.Join(", ", _record.Members.Select(m => m.Name)));
 
@@ -136,7 +143,8 @@ public sealed partial class LocalCluster
         if (!File.Exists(config))
             File.WriteAllText(config, ConfigOf(member));
         File.Delete(Path.Combine(MemberConfig.State(Directory, member.Name), "ready.json"));
-        return DaemonProgram.Start(_options.Daemon, ["--config", config, .. _options.Settings.SelectMany(s => (string[])["--set", s])], MemberConfig.Log(Directory, member.Name));
+        return DaemonProgram.Start(_options.Daemon, ["--config", config, .. _options.Settings.SelectMany(s => (string[])["--set", s])],
+            MemberConfig.Log(Directory, member.Name), _options.Environment);
     }
 
     private string ConfigOf(MemberRecord member)

@@ -1,3 +1,5 @@
+using System.Collections.ObjectModel;
+
 namespace Fabric.Cli.Local;
 
 /// <summary>How to make a local cluster: one control node and some hosts, all processes of this machine on loopback addresses.</summary>
@@ -25,6 +27,9 @@ public sealed record LocalClusterOptions
 
     /// <summary>Further settings of every daemon, as <c>--set</c> takes them.</summary>
     public IReadOnlyList<string> Settings { get; init; } = [];
+
+    /// <summary>Variables that every daemon gets besides those of this process.</summary>
+    public IReadOnlyDictionary<string, string> Environment { get; init; } = ReadOnlyDictionary<string, string>.Empty;
 
     /// <summary>The names that hosts get, in order.</summary>
     public static IReadOnlyList<string> HostNames { get; } = ["alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta"];

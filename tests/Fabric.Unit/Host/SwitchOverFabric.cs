@@ -8,6 +8,13 @@ using Microsoft.Extensions.Logging.Abstractions;
 
 namespace Fabric.Unit.Host;
 
+/// <summary>Relative to a ledger record: it has not been written, or it is durable and nothing after it has happened.</summary>
+public enum FaultMoment
+{
+    Before,
+    After,
+}
+
 /// <summary>One host of the test: what outlives the agent (ledgers on disk, machines) and the agent that may die.</summary>
 internal sealed class TestHost(HostName name, MemoryNetwork network, RunObserver observer, string directory) : IAsyncDisposable
 {
@@ -96,7 +103,7 @@ internal sealed class TestHost(HostName name, MemoryNetwork network, RunObserver
             {
                 string[] kinds = new string[records.Length];
                 for (int i = 0; i < records.Length; i++)
-                    kinds[i] = FaultPoint.KindOf(records[i]);
+                    kinds[i] = VmRecord.KindOf(records[i]);
                 foreach (string kind in kinds)
                     hook(FaultMoment.Before, kind);
                 Check();

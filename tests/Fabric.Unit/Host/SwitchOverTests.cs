@@ -49,7 +49,7 @@ public sealed class SwitchOverTests : IDisposable
 
     [Fact]
     public void Every_record_kind_has_a_row() =>
-        Assert.Empty(FaultPoint.RecordKinds.Except(SourceKinds).Except(DestinationKinds).Except(WayBackKinds).Except(OtherKinds));
+        Assert.Empty(VmRecord.Kinds.Except(SourceKinds).Except(DestinationKinds).Except(WayBackKinds).Except(OtherKinds));
 
     [Fact]
     public void The_observer_sees_two_runners()

@@ -1,0 +1,222 @@
+using System.Net;
+using System.Net.Http.Json;
+using Fabric.Chaos.Rows;
+using Fabric.Core;
+using Fabric.Migration;
+using Fabric.Wire.Agent;
+using Fabric.Wire.Api;
+using Xunit;
+
+namespace Fabric.Chaos.Cluster;
+
+/// <summary>One VM, one migration from alpha to beta, one kill.</summary>
+internal sealed class ChaosRun : IAsyncDisposable
+{
+    private static readonly TimeSpan StrikeWithin = TimeSpan.FromSeconds(30);
+    private static readonly TimeSpan SilentStrikeWithin = TimeSpan.FromSeconds(120);
+    private static readonly TimeSpan GrowWithin = TimeSpan.FromSeconds(15);
+    private static readonly TimeSpan EndWithin = TimeSpan.FromSeconds(60);
+    private static readonly TimeSpan SettleWithin = TimeSpan.FromSeconds(20);
+
+    private readonly ChaosCluster _cluster;
+    private readonly ChaosRow _row;
+    private readonly VmName _vm;
+    private readonly Striker _striker;
+    private readonly Outside _outside;
+    private readonly RunWatch _watch;
+    private readonly HttpClient _agents = new(new SocketsHttpHandler { UseProxy = false })
+    {
+        DefaultRequestVersion = HttpVersion.Version20, DefaultVersionPolicy = HttpVersionPolicy.RequestVersionExact, Timeout = TimeSpan.FromSeconds(5),
+    };
+
+    private MigrationReport? _end;
+
+    private ChaosRun(ChaosCluster cluster, ChaosRow row, VmName vm)
+    {
+        (_cluster, _row, _vm) = (cluster, row, vm);
+        _outside = new Outside(cluster.Local, vm);
+        _striker = new Striker(cluster, row, vm, _outside);
+        _watch = new RunWatch(_outside.Written, Step.Source, Step.Destination);
+    }
+
+    internal static async Task RunAsync(ChaosCluster cluster, ChaosRow row, Action<string> say, CancellationToken cancellation)
+    {
+        await cluster.UpAsync(cancellation);
+        long began = TimeProvider.System.GetTimestamp();
+        await using var run = new ChaosRun(cluster, row, VmName.Parse(cluster.NextVm()));
+        try
+        {
+            await run.PlayAsync(cancellation);
+            say($"{run._end?.State ?? "refused"}{(run._end?.Error is { } error ? $" ({error.Code}: {error.Message})" : "")} after {TimeProvider.System.GetElapsedTime(began).TotalSeconds:0.0} s");
+        }
+        catch
+        {
+            say(run.Story());
+            throw;
+        }
+    }
+
+    public async ValueTask DisposeAsync()
+    {
+        await _watch.DisposeAsync();
+        _cluster.Steps.OnStep = static _ => Task.CompletedTask;
+        _agents.Dispose();
+    }
+
+    private async Task PlayAsync(CancellationToken cancellation)
+    {
+        _cluster.Steps.Forget();
+        await _cluster.Client.CreateVmAsync(new CreateVmRequest(Spec(), HostName.Parse(Step.Source)), cancellation);
+        await GrowsAsync(Step.Source, "the guest runs at first", cancellation);
+        _cluster.Steps.Forget();
+        _cluster.Steps.OnStep = _striker.OnStepAsync;
+        var posting = PostAsync(cancellation);
+
+        var within = _row.Way == Way.DestinationSilent ? SilentStrikeWithin : StrikeWithin;
+        await Patience.UntilAsync("the step of the row", within, () => Task.FromResult(_striker.Struck ? null : "It never came: the row proves nothing."), cancellation);
+        await CheckWhileDeadAsync(cancellation);
+        await _striker.RestartedAsync();
+        await _cluster.StartTheDeadAsync(cancellation);
+        await EndAsync(await posting, cancellation);
+        await SettledAsync(cancellation);
+        await DeleteAsync(cancellation);
+    }
+
+    private VmSpec Spec() => new()
+    {
+        Name = _vm, Accelerator = Accelerator.Tcg, MemoryBytes = 64 * ByteSize.Mebi, Disks = [new DiskSpec(_cluster.Disk, Shared: true)],
+    };
+
+    /// <summary>Asks with one request id until there is an answer: the supervisor may be killed meanwhile, and a request said twice is one.</summary>
+    private async Task<MigrationId> PostAsync(CancellationToken cancellation)
+    {
+        var request = new MigrateRequest(_vm, HostName.Parse(Step.Destination), new MigrationOptions(_row.Mode), Guid.NewGuid());
+        MigrationId id = default;
+        await Patience.UntilAsync("an answer to the request", EndWithin, async () =>
+        {
+            id = (await _cluster.Client.MigrateAsync(request, cancellation)).Id;
+            return null;
+        }, cancellation);
+        return id;
+    }
+
+    /// <summary>The killed process is dead and nothing was restarted yet.</summary>
+    private async Task CheckWhileDeadAsync(CancellationToken cancellation)
+    {
+        Assert.True(_row.Victim == Victim.DestinationMachine || _row.Way == Way.PullDies || _outside.Machines().Count > 0, "No QEMU process of the VM is left.");
+        bool handingOver = Saw(Step.Source, Step.Before, "handing-over");
+        if (!handingOver)
+        {
+            long before = _outside.Written(Step.Source);
+            await Patience.UntilAsync("the VM runs on at the source, which has not begun to hand it over", GrowWithin, () => Task.FromResult(
+                _outside.Written(Step.Source) > before + 1 || Saw(Step.Source, Step.Before, "handing-over") ? null : "The guest stands."), cancellation);
+        }
+        else if (Saw(Step.Destination, Step.After, "accepted") && _row is { Mode: MigrationMode.PreCopy, Victim: not (Victim.DestinationAgent or Victim.DestinationMachine) })
+        {
+            await GrowsAsync(Step.Destination, "the VM runs at the destination, which has accepted it", cancellation);
+        }
+
+        Assert.Null(_watch.Violation);
+    }
+
+    private async Task EndAsync(MigrationId id, CancellationToken cancellation)
+    {
+        await Patience.UntilAsync("the migration's end", EndWithin, async () =>
+        {
+            _end = await _cluster.Client.MigrationAsync(id.ToString(), cancellation);
+            return _end.State is "completed" or "failed" or "aborted" or "recovered" or "lost" ? null : $"It is '{_end.State}'.";
+        }, cancellation);
+        bool accepted = Saw(Step.Destination, Step.After, "accepted");
+        string[] allowed = MachineDied ? ["lost", "completed"] : accepted ? ["completed"] : ["failed", "aborted"];
+        Assert.True(allowed.Contains(_end!.State), $"It ended as '{_end.State}' although {(accepted ? "the destination had accepted" : "the destination had not accepted")}.");
+    }
+
+    /// <summary>The VM's only machine was killed where it had the right to run.</summary>
+    private bool MachineDied => Saw(Step.Destination, Step.After, "accepted") && (_row.Victim == Victim.DestinationMachine || _row.Way == Way.PullDies);
+
+    private async Task SettledAsync(CancellationToken cancellation)
+    {
+        string? home = MachineDied ? null : _end?.State == "completed" ? Step.Destination : Step.Source;
+        await Patience.UntilAsync("one machine and nothing left over", SettleWithin, () => LeftoverAsync(home, cancellation), cancellation);
+        if (home is not null)
+        {
+            await GrowsAsync(home, "the VM runs in the end", cancellation);
+            Assert.Null(await Outside.OracleAsync(_outside.Machines().Single(), cancellation));
+            await GrowsAsync(home, "the VM runs on", cancellation);
+        }
+        else
+        {
+            Assert.True(_outside.Machines().All(m => !Outside.Computes(m)), "A machine of the dead VM computes.");
+        }
+
+        Assert.Null(_watch.Violation);
+    }
+
+    /// <summary>What is still there that should not be, or not there that should; null: exactly the machine at home, or none.</summary>
+    private async Task<string?> LeftoverAsync(string? home, CancellationToken cancellation)
+    {
+        // A lost VM's last memory at the source is kept, standing, until an operator deletes the VM.
+        var machines = _outside.Machines().Where(m => _end?.State != "lost" || m.Host != Step.Source).ToList();
+        if (!machines.Select(m => m.Host).SequenceEqual(home is null ? [] : [home]))
+            return $"QEMU at {(machines.Count == 0 ? "no host" : string.Join(", ", machines.Select(m => m.Host)))}, expected at {home ?? "none"}.";
+        var folders = _outside.Machines().Select(m => Path.GetDirectoryName(m.Ram));
+        if (_outside.MemoryEntries().Except(folders) is var rest && rest.Any())
+            return $"Left in memory: {string.Join(", ", rest)}.";
+        var owners = new List<string>();
+        foreach (var host in await _cluster.Client.HostsAsync(cancellation))
+        {
+            var facts = await _agents.GetFromJsonAsync(new Uri(host.AgentUrl!, "/agent/v1/facts?after=-1&wait_ms=0"), AgentJson.Default.HostFacts, cancellation);
+            var fact = facts!.Vms.FirstOrDefault(v => v.Name == _vm);
+            if (fact is { Owner: true })
+                owners.Add(host.Name.Value);
+            if (fact is { ProcessId: { } pid } && _outside.Machines().All(m => m.Process.ProcessId != pid))
+                return $"The agent of {host.Name} speaks of process {pid}.";
+        }
+
+        bool agreed = home is null ? owners.Count <= 1 : owners.SequenceEqual([home]);
+        return agreed ? null : $"Owner by the agents: {string.Join(", ", owners)}; expected {home}.";
+    }
+
+    private async Task DeleteAsync(CancellationToken cancellation)
+    {
+        await Patience.UntilAsync("the VM is deleted", SettleWithin, async () =>
+        {
+            try
+            {
+                await _cluster.Client.DeleteVmAsync(_vm, force: true, cancellation);
+            }
+            catch (FabricException gone) when (gone.Error.Code == ErrorCodes.NotFound)
+            {
+                // Deleted by the attempt before.
+            }
+
+            return _outside.Machines().Count > 0 || _outside.MemoryEntries().Count > 0 ? "A QEMU process or a memory file is left." : null;
+        }, cancellation);
+    }
+
+    private async Task GrowsAsync(string host, string what, CancellationToken cancellation)
+    {
+        long before = _outside.Written(host);
+        await Patience.UntilAsync(what, GrowWithin, () => Task.FromResult(_outside.Written(host) > before + 1 ? null : $"The guest writes nothing at {host}."), cancellation);
+    }
+
+    private bool Saw(string daemon, string moment, string kind) => _cluster.Steps.Saw(new Step(daemon, moment, kind));
+
+    /// <summary>The words of a daemon's log: time and message of each line of JSON.</summary>
+    private IEnumerable<string> Messages(string member)
+    {
+        foreach (string line in _cluster.Local.LogLines(member, 40))
+        {
+            string[] parts = line.Split("\"Message\":\"", 2);
+            yield return parts.Length < 2 ? line : $"  {line.Split('"').ElementAtOrDefault(3)} {parts[1].Split("\",\"State\"")[0]}";
+        }
+    }
+
+    private string Story() => $"""
+        row: {_row}
+        migration: {_end?.State} {_end?.Error}
+        QEMU: {string.Join(", ", _outside.Machines())}
+        steps: {string.Join("; ", _cluster.Steps.Trace.Select(s => s.Step))}
+        {string.Join('\n', new[] { Step.Control, Step.Source, Step.Destination }.Select(m => $"{m}:\n{string.Join('\n', Messages(m))}"))}
+        """;
+}

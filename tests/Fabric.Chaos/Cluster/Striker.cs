@@ -1,0 +1,128 @@
+using Fabric.Chaos.Rows;
+using Fabric.Core;
+using Fabric.Native;
+
+namespace Fabric.Chaos.Cluster;
+
+/// <summary>
+/// Sees every step of every daemon while it is held, first sends the migration on the row's way, then kills the row's victim. A step goes on only when the
+/// killed process is gone.
+/// </summary>
+internal sealed class Striker(ChaosCluster cluster, ChaosRow row, VmName vm, Outside outside)
+{
+    private static readonly TimeSpan DeathWithin = TimeSpan.FromSeconds(10);
+    private static readonly TimeSpan AbortWithin = TimeSpan.FromSeconds(10);
+    private static readonly TimeSpan SilentFor = TimeSpan.FromSeconds(90);
+
+    private readonly TaskCompletionSource _struck = new(TaskCreationOptions.RunContinuationsAsynchronously);
+    private readonly TaskCompletionSource _silenceSeen = new(TaskCreationOptions.RunContinuationsAsynchronously);
+    private int _sent;
+    private int _hit;
+    private string? _migration;
+    private Task _restart = Task.CompletedTask;
+
+    /// <summary>Where the row's way leaves the undisturbed one.</summary>
+    private Step Branch => row.Way switch
+    {
+        Way.HandOverBreaks => new Step(Step.Source, Step.After, "handing-over"),
+        Way.TokenLost => new Step(Step.Source, Step.After, "token-sent"),
+        Way.PreparationBreaks => new Step(Step.Destination, Step.After, "machine-started"),
+        Way.PullDies or Way.DestinationSilent => new Step(Step.Destination, Step.After, "accepted"),
+        _ => new Step(Step.Source, Step.After, "push-started"),
+    };
+
+    internal bool Struck => _struck.Task.IsCompletedSuccessfully;
+
+    /// <summary>When a daemon that was killed on the way is back, or was killed again.</summary>
+    internal async Task RestartedAsync() => await _restart.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+
+    internal async Task OnStepAsync(SeenStep seen)
+    {
+        const string migrations = "migration/";
+        bool ours = seen.Step.Daemon == Step.Control ? seen.Subject.StartsWith(migrations, StringComparison.Ordinal) : seen.Subject == vm.Value;
+        if (!ours)
+            return;
+        if (seen.Step.Daemon == Step.Control)
+            _migration = seen.Subject[migrations.Length..];
+        if (seen.Step is { Daemon: Step.Control, Kind: "fencing-needed", Moment: Step.After })
+            _silenceSeen.TrySetResult();
+
+        if (row.Way != Way.Forward && seen.Step == Branch && Interlocked.Exchange(ref _sent, 1) == 0)
+        {
+            await SendOnItsWayAsync();
+            return;
+        }
+
+        if (seen.Step == row.At && (row.Way == Way.Forward || Volatile.Read(ref _sent) == 1) && Interlocked.Exchange(ref _hit, 1) == 0)
+        {
+            await KillAsync(row.Victim);
+            _struck.TrySetResult();
+        }
+    }
+
+    private async Task SendOnItsWayAsync()
+    {
+        if (row.Way == Way.Abort)
+        {
+            await AbortAsync();
+            return;
+        }
+
+        var victim = row.Way == Way.PullDies ? Victim.DestinationMachine : Victim.DestinationAgent;
+        await KillAsync(victim);
+        if (victim == Victim.DestinationAgent)
+            _restart = RestartAsync();
+    }
+
+    private async Task RestartAsync()
+    {
+        if (row.Way == Way.DestinationSilent)
+            await _silenceSeen.Task.WaitAsync(SilentFor, TimeProvider.System);
+        using var deadline = new CancellationTokenSource(SilentFor, TimeProvider.System);
+        await cluster.Local.StartAsync(Step.Destination, deadline.Token);
+    }
+
+    /// <summary>The answer is not waited for: the supervisor may be the one that is killed. The source is held until the supervisor has heard of it.</summary>
+    private async Task AbortAsync()
+    {
+        var heard = new Step(Step.Control, Step.Before, "abort-requested");
+        _ = IgnoreAsync(cluster.Client.AbortAsync(_migration!, "somebody changed his mind", CancellationToken.None));
+        await Patience.UntilAsync("the supervisor hears of the abort", AbortWithin, () => Task.FromResult(cluster.Steps.Saw(heard) ? null : "It does not."), CancellationToken.None);
+    }
+
+    private static async Task IgnoreAsync(Task asked)
+    {
+        try
+        {
+            await asked;
+        }
+        catch (FabricException)
+        {
+            // The supervisor was killed, or the migration ended first: the row looks at the end.
+        }
+    }
+
+    private async Task KillAsync(Victim victim)
+    {
+        string? member = victim switch
+        {
+            Victim.SourceAgent => Step.Source,
+            Victim.DestinationAgent => Step.Destination,
+            Victim.Supervisor => Step.Control,
+            _ => null,
+        };
+        if (member is not null)
+        {
+            await cluster.Local.KillAsync(member, CancellationToken.None);
+            return;
+        }
+
+        var machine = outside.Machines().Single(m => m.Host == Step.Destination);
+        using var process = ProcessHandle.TryOpen(machine.Process);
+        if (process is null)
+            return;
+        process.SendKill();
+        using var deaths = new DeathWatch();
+        await deaths.WhenExited(process).WaitAsync(DeathWithin, TimeProvider.System);
+    }
+}
