@@ -12,8 +12,8 @@ namespace Fabric.Benchmarks.Soak;
 /// </summary>
 public static class LeakCheck
 {
-    /// <summary>Fewer moves than this have no windows worth comparing.</summary>
-    public const int LeastMoves = 10;
+    /// <summary>In fewer moves than this the daemons are still warming up: code is compiled, pools grow. Nothing is judged then.</summary>
+    public const int LeastMoves = 50;
 
     /// <summary>A daemon's own memory may differ by so much, or by <see cref="MemoryShare"/> of it: the collector returns pages when it likes.</summary>
     public const long MemoryMarginBytes = 8 * ByteSize.Mebi;

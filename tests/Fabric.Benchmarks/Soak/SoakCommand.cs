@@ -88,6 +88,8 @@ public static class SoakCommand
         text.Append("\n| check | | found |\n|---|---|---|\n");
         foreach (var check in result.Checks)
             text.Append(CultureInfo.InvariantCulture, $"| {check.Name} | {(check.Ok ? "ok" : "**FAILED**")} | {check.Detail} |\n");
+        if (result.Samples.Count < LeakCheck.LeastMoves)
+            text.Append(CultureInfo.InvariantCulture, $"\nWhat the daemons keep is judged from {LeakCheck.LeastMoves} moves on.\n");
         return text.ToString();
     }
 

@@ -66,6 +66,8 @@ public sealed class BootBlockMoveTests(ITestOutputHelper output)
         Assert.Equal(host, vm.Host?.Value);
         string memory = Path.Combine(bench.Cluster.Record.MemoryDirectory, bench.Cluster.Record.MemoryPrefix + host);
         string ram = Assert.Single(Directory.GetFiles(memory, "ram", SearchOption.AllDirectories));
+        byte seen = FirstByte(ram);
+        await ClusterBench.EventuallyAsync(() => Task.FromResult(FirstByte(ram) != seen), "the RAM file is the one that the guest counts in");
         await SignalAsync("STOP", vm.ProcessId!.Value);
         try
         {
@@ -84,6 +86,13 @@ public sealed class BootBlockMoveTests(ITestOutputHelper output)
         {
             await SignalAsync("CONT", vm.ProcessId.Value);
         }
+    }
+
+    private static byte FirstByte(string ram)
+    {
+        using var file = new FileStream(ram, FileMode.Open, FileAccess.Read, FileShare.ReadWrite, bufferSize: 0);
+        file.Position = BootBlock.RangeStart;
+        return (byte)file.ReadByte();
     }
 
     private static bool AllThreadsStand(int process) => Directory.GetDirectories($"/proc/{process.ToString(CultureInfo.InvariantCulture)}/task")

@@ -14,7 +14,7 @@ namespace Fabric.Integration.EndToEnd;
 public sealed class ShortSoakTests(ITestOutputHelper output)
 {
     [SkippableFact]
-    public async Task A_guest_moves_twelve_times_in_all_modes_and_nothing_grows()
+    public async Task A_guest_moves_twelve_times_in_all_modes_and_nothing_is_left()
     {
         ClusterBench.RequireQemu();
         string? kernel = Environment.GetEnvironmentVariable("FABRIC_GUEST_KERNEL");
@@ -35,12 +35,12 @@ public sealed class ShortSoakTests(ITestOutputHelper output)
             },
         };
         var result = await new SoakRun(options, TimeProvider.System, new Random(), output.WriteLine).RunAsync(CancellationToken.None);
+
+        // What grows from move to move cannot be told from warming up in so few: that is the long run's claim.
         foreach (var check in result.Checks)
             output.WriteLine($"{(check.Ok ? "ok  " : "FAIL")} {check.Name}: {check.Detail}");
         Assert.Equal(options.Moves, result.Samples.Count);
-
-        // So few moves have no windows in which a leak could be told from warming up: that is the long run's claim.
-        Assert.All(result.Checks.Where(c => !c.Name.EndsWith("flat", StringComparison.Ordinal)), c => Assert.True(c.Ok, $"{c.Name}: {c.Detail}"));
+        Assert.All(result.Checks, c => Assert.True(c.Ok, $"{c.Name}: {c.Detail}"));
         Assert.All(result.Samples, s => Assert.True(s.Report.DowntimeMs > 0, string.Create(CultureInfo.InvariantCulture, $"move {s.Move} reports no downtime")));
     }
 
