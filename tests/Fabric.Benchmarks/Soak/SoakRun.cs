@@ -97,7 +97,7 @@ public sealed class SoakRun(SoakOptions options, TimeProvider time, Random rando
 
         return report.State == MigrationStates.Completed
             ? report
-            : throw new FabricException(ErrorCodes.MachineFailed, $"Move {_samples.Count + 1} ({mode}) ended as {report.State}: {report.Error?.Message ?? "no error given"}.");
+            : throw new FabricException(ErrorCodes.MachineFailed, $"Move {_samples.Count + 1} ({mode}) ended as {report.State}: {report.Error?.Message.TrimEnd('.') ?? "no error given"}.");
     }
 
     private async Task SpeaksAsync(GuestRecord record, HostName host, Func<bool> condition, string what, TimeSpan within, CancellationToken cancellation)
