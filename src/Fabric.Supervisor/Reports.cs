@@ -71,7 +71,7 @@ internal static class Reports
     private static ProgressReport Progress(KnownState state, MigrationStats stats, MigrationPlan plan, DateTimeOffset now)
     {
         long total = TotalBytes(stats, plan);
-        bool begun = state is not (Planned or Prepared);
+        bool begun = state is not (Planned or Prepared) && stats.TotalBytes > 0; // no numbers yet: nothing is known to be done
         long left = begun ? Math.Clamp(stats.RemainingBytes, 0, total) : total;
         double? eta = stats.WireRate is > 0 and var rate && now >= plan.PlannedAt ? left / (double)rate : null;
         return new ProgressReport(

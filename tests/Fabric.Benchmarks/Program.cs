@@ -1,5 +1,6 @@
 using Fabric.Benchmarks;
 using Fabric.Benchmarks.Compare;
+using Fabric.Benchmarks.Soak;
 using Fabric.Core;
 
 // fabric-bench COMMAND [--option value]…
@@ -27,6 +28,7 @@ try
     return command switch
     {
         "compare-qemu" => await CompareQemu.RunAsync(options, Console.Out, interrupt.Token),
+        "soak" => await SoakCommand.RunAsync(options, Console.Out, interrupt.Token),
         _ => Refuse($"There is no benchmark '{command}'."),
     };
 }
@@ -43,6 +45,6 @@ catch (FabricException error)
 static int Refuse(string why)
 {
     Console.Error.WriteLine(why);
-    Console.Error.WriteLine(CompareQemu.Usage);
+    Console.Error.WriteLine(CompareQemu.Usage + "\n" + SoakCommand.Usage);
     return 2;
 }

@@ -33,7 +33,7 @@ internal sealed partial class VmActor
         Ledger.Append(new VmRecord.PushStarted(migration, c.Destination, c.Endpoint, c.Ticket, c.Options), new VmRecord.Answered(c.Header.Id, null));
         _live.Converged = null;
         _live.LastError = null;
-        _live.OutgoingStats = new MigrationStats { TotalBytes = Recorded.Spec!.MemoryBytes };
+        _live.OutgoingStats = new MigrationStats { TotalBytes = Recorded.Spec!.MemoryBytes, RemainingBytes = Recorded.Spec!.MemoryBytes };
         _memory.TryTell(new BeginPush(Route(Recorded.Outgoing!, resume: false), c.Options, _live.Machine.Memory));
         Done(c, reply);
     }

@@ -106,7 +106,10 @@ internal sealed class TransferLife : IDisposable
             throw Error ?? new FabricException(ErrorCodes.Cancelled, $"{_name} is over.");
     }
 
-    /// <summary>Awaits what a thread of this transfer or the peer will bring about.</summary>
+    /// <summary>
+    /// Awaits what a thread of this transfer or the peer will bring about. What came before the end counts, also when the end is noticed first:
+    /// a peer that has said its last word closes its connections at once.
+    /// </summary>
     /// <exception cref="FabricException">What ended the transfer; deadline-exceeded (which then ends it).</exception>
     public async Task<T> WithinAsync<T>(Task<T> task, TimeSpan deadline, string what, CancellationToken cancellation)
     {
@@ -124,6 +127,10 @@ internal sealed class TransferLife : IDisposable
         {
             Fail(new FabricException(ErrorCodes.DeadlineExceeded, $"{what} did not come within {deadline.TotalSeconds:0.#} s."));
             throw Error ?? new FabricException(ErrorCodes.DeadlineExceeded, what);
+        }
+        catch (OperationCanceledException) when (task.IsCompletedSuccessfully && !cancellation.IsCancellationRequested)
+        {
+            return await task;
         }
         catch (OperationCanceledException) when (IsOver && !cancellation.IsCancellationRequested)
         {

@@ -100,7 +100,8 @@ public sealed partial class OutgoingTransfer : IOutgoingTransfer
         RoundReport? last = _lastRound;
         PullSource? pull = _pull;
         long wire = _channels.Control.BytesSent + _channels.Urgent.BytesSent + _channels.Bulk.Sum(c => c.BytesSent);
-        long remaining = pull?.Left ?? last?.DirtyAfter ?? 0;
+        // Until the first round has ended, what was not sent counts as left, also what will turn out to be a hole.
+        long remaining = pull?.Left ?? last?.DirtyAfter ?? Math.Max(0, _memory.PageCount - _counters.DataPages - _counters.ZeroPages);
         double? rate = last is { Elapsed.Ticks: > 0 } ? last.WireBytes / last.Elapsed.TotalSeconds : null;
         return new MigrationStats
         {

@@ -3,6 +3,7 @@ using Fabric.Cli.Demo;
 using Fabric.Cli.Local;
 using Fabric.Cli.Output;
 using Fabric.Core;
+using Fabric.Native;
 
 namespace Fabric.Cli.Commands;
 
@@ -21,10 +22,22 @@ internal static class DemoCommand
                 throw new FabricException(ErrorCodes.InvalidArgument, $"--hosts {count} is not accepted.", $"The demo needs 3 to {LocalClusterOptions.MostHosts}.");
             var options = new DemoOptions(
                 Words.Parse<MachineKind>(run.Parsed.GetValue(machine) ?? "qemu", "--machine"), Words.Parse<Accelerator>(run.Parsed.GetValue(accel) ?? "tcg", "--accel"), count, DaemonProgram.Find(run.Context.Environment));
+            if (options.Machine == MachineKind.Qemu)
+                RequireQemu(run.Context);
             var result = await new DemoRun(run, options).RunAsync(cancellation);
             if (run.Parsed.GetValue(json) is { } path)
                 await File.WriteAllBytesAsync(path, result.ToJson(), CancellationToken.None);
             return result.ExitCode;
         });
+    }
+
+    /// <summary>Before anything is fetched or started: what is lacking for real guests, and the way without them.</summary>
+    private static void RequireQemu(CliContext context)
+    {
+        var lacking = Preflight.Run(DoctorCommand.Options(context)).Where(c => c is { Required: true, Ok: false }).ToList();
+        if (lacking.Count == 0)
+            return;
+        string list = string.Concat(lacking.Select(c => $"\n  {c.Name}: {c.Detail}" + (c.Remedy is { } remedy ? $"\n    → {remedy}" : "")));
+        throw new FabricException(ErrorCodes.Unsupported, $"Real guests cannot be run and moved here. What is lacking:{list}", "Without it: fabric demo --machine synthetic");
     }
 }

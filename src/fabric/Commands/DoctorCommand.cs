@@ -15,7 +15,7 @@ internal static class DoctorCommand
 {
     public static Command Make(CommandBuilder builder) => builder.Command("doctor", "What this machine lacks for running and moving VMs", [], (run, _) =>
     {
-        var checks = Preflight.Run(new PreflightOptions { QemuBinary = run.Context.Environment("FABRIC_HOST_QEMU") ?? "qemu-system-x86_64" });
+        var checks = Preflight.Run(Options(run.Context));
         switch (run.Format)
         {
             case OutputFormat.Json:
@@ -31,6 +31,8 @@ internal static class DoctorCommand
 
         return Task.FromResult(Preflight.WhyNot(checks) is null ? ExitCode.Done : ExitCode.Failed);
     });
+
+    public static PreflightOptions Options(CliContext context) => new() { QemuBinary = context.Environment("FABRIC_HOST_QEMU") ?? "qemu-system-x86_64" };
 
     private static void Print(Invocation run, IReadOnlyList<PreflightCheck> checks)
     {

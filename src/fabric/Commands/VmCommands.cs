@@ -82,13 +82,17 @@ internal static class VmCommands
             using var client = run.Connect();
             var reader = new ConsoleReader(client, VmName.Parse(run.Parsed.GetValue(name)));
             bool following = run.Parsed.GetValue(follow);
+            bool silent = true;
             while (true)
             {
                 string text = await reader.ReadAsync(cancellation);
                 await run.Context.Out.WriteAsync(text);
                 await run.Context.Out.FlushAsync(cancellation);
+                silent &= text.Length == 0;
                 if (text.Length > 0)
                     continue;
+                if (silent && !following)
+                    run.Context.Say($"VM {run.Parsed.GetValue(name)} has not written anything at its host so far.");
                 if (!following)
                     return ExitCode.Done;
                 await Task.Delay(ConsolePeriod, run.Context.Time, cancellation);

@@ -123,7 +123,7 @@ internal sealed partial class DemoRun(Invocation run, DemoOptions options)
         _state.Put(new MoveRecord(report, before, null));
         report = await EndAsync(client, report, cancellation);
         if (report.State != MigrationStates.Completed)
-            throw new FabricException(ErrorCodes.MachineFailed, $"The {Output.Words.Name(move.Mode)} move of '{move.Vm}' ended as {report.State}: {report.Error?.Message ?? "no error given"}.");
+            throw new FabricException(ErrorCodes.MachineFailed, $"The {Output.Words.Name(move.Mode)} move of '{move.Vm}' ended as {report.State}: {report.Error?.Message.TrimEnd('.') ?? "no error given"}.");
         await NoteProcessesAsync(client, cancellation);
         _state.Put(new MoveRecord(report, before, await AliveAsync(consoles, move.Vm, cancellation)));
     }

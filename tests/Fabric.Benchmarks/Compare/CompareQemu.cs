@@ -22,7 +22,7 @@ public static class CompareQemu
     {
         ArgumentNullException.ThrowIfNull(options);
         ArgumentNullException.ThrowIfNull(talk);
-        int runs = Number(options, "runs", 10, 1, 1000);
+        int runs = BenchOptions.Number(options, "runs", 10, 1, 1000);
         var guest = Guest(options);
         var modes = options.GetValueOrDefault("modes", "pre-copy,post-copy").Split(',').Select(Mode).ToList();
         var movers = Movers(options, talk);
@@ -66,7 +66,7 @@ public static class CompareQemu
 
     private static List<IMover> Movers(IReadOnlyDictionary<string, string> options, TextWriter talk)
     {
-        int channels = Number(options, "channels", 2, 1, 255);
+        int channels = BenchOptions.Number(options, "channels", 2, 1, 255);
         IMover[] all = [new FabricMover(TimeProvider.System), new QemuOwnMigration(QemuTuning.Defaults, channels, TimeProvider.System), new QemuOwnMigration(QemuTuning.Best, channels, TimeProvider.System)];
         string[] only = options.TryGetValue("only", out string? names) ? names.Split(',') : [.. all.Select(m => m.Name)];
         if (only.Except(all.Select(m => m.Name)).FirstOrDefault() is { } unknown)
@@ -90,21 +90,13 @@ public static class CompareQemu
             throw new FabricException(ErrorCodes.InvalidArgument, $"'{Label.Shorten(accelerator)}' is not an accelerator.", "Use tcg or kvm.");
         string append = string.Create(
             CultureInfo.InvariantCulture,
-            $"fabric.workload=write-heavy fabric.mb={Number(options, "mb", 64, 1, 1 << 20)} fabric.rate={Number(options, "rate", 5000, 0, 1 << 30)}");
+            $"fabric.workload=write-heavy fabric.mb={BenchOptions.Number(options, "mb", 64, 1, 1 << 20)} fabric.rate={BenchOptions.Number(options, "rate", 5000, 0, 1 << 30)}");
         return new GuestImage(
-            Existing(options, "kernel", "FABRIC_GUEST_KERNEL"),
-            Existing(options, "initrd", "FABRIC_GUEST_INITRD"),
+            BenchOptions.Existing(options, "kernel", "FABRIC_GUEST_KERNEL"),
+            BenchOptions.Existing(options, "initrd", "FABRIC_GUEST_INITRD"),
             append,
             ByteSize.Parse(options.GetValueOrDefault("memory", "256M"), "--memory"),
             accelerator);
-    }
-
-    private static string Existing(IReadOnlyDictionary<string, string> options, string name, string variable)
-    {
-        string? path = options.GetValueOrDefault(name) ?? Environment.GetEnvironmentVariable(variable);
-        return path is not null && File.Exists(path)
-            ? Path.GetFullPath(path)
-            : throw new FabricException(ErrorCodes.NotFound, $"There is no {name} '{Label.Shorten(path)}'.", $"Give --{name}, or set {variable}: guests/build.sh prints it.");
     }
 
     private static MoveMode Mode(string text) => text switch
@@ -113,15 +105,6 @@ public static class CompareQemu
         "post-copy" => MoveMode.PostCopy,
         _ => throw new FabricException(ErrorCodes.InvalidArgument, $"'{Label.Shorten(text)}' is not a mode.", "Use pre-copy or post-copy."),
     };
-
-    private static int Number(IReadOnlyDictionary<string, string> options, string name, int fallback, int least, int most)
-    {
-        if (!options.TryGetValue(name, out string? text))
-            return fallback;
-        return int.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out int value) && value >= least && value <= most
-            ? value
-            : throw new FabricException(ErrorCodes.InvalidArgument, $"'{Label.Shorten(text)}' is no value for --{name}.", $"Use a whole number from {least} to {most}.");
-    }
 
     private static string Line(int run, int runs, MoveResult result) => result.Failure is { } why
         ? $"{run + 1}/{runs} {result.Mover,-10} {result.Mode,-9} FAILED: {why}"

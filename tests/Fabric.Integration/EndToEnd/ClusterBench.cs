@@ -1,0 +1,119 @@
+using System.Text.Json;
+using Fabric.Cli;
+using Fabric.Cli.Client;
+using Fabric.Cli.Local;
+using Fabric.Native;
+using Xunit;
+
+namespace Fabric.Integration.EndToEnd;
+
+/// <summary>What one command of the CLI said and how it ended.</summary>
+internal sealed record Said(int Exit, string Out, string Talk)
+{
+    /// <summary>Everything, for the message of an assertion.</summary>
+    public override string ToString() => $"exit {Exit}\n{Out}\n{Talk}";
+}
+
+/// <summary>
+/// A local cluster of real daemons for one test, and the CLI on it. Its end takes everything down and checks that nothing is left.
+/// </summary>
+internal sealed class ClusterBench : IAsyncDisposable
+{
+    private readonly LocalCluster _cluster;
+
+    private ClusterBench(LocalCluster cluster)
+    {
+        _cluster = cluster;
+        Client = new ControlClient(cluster.ApiUrl);
+    }
+
+    internal LocalCluster Cluster => _cluster;
+
+    internal ControlClient Client { get; }
+
+    internal string Directory => _cluster.Directory;
+
+    internal static string Daemon => DaemonProgram.Find(Environment.GetEnvironmentVariable);
+
+    internal static void RequireQemu()
+    {
+        string? lack = Preflight.WhyNot(Preflight.Run(new PreflightOptions()));
+        Skip.IfNot(lack is null, lack);
+    }
+
+    internal static void RequireKvm() =>
+        Skip.IfNot(Preflight.Run(new PreflightOptions()).Single(c => c.Name == "kvm").Ok, "/dev/kvm cannot be used");
+
+    internal static async Task<ClusterBench> StartAsync(int hosts)
+    {
+        string directory = System.IO.Directory.CreateTempSubdirectory("fe-").FullName;
+        var cluster = LocalCluster.Create(
+            new LocalClusterOptions { Directory = directory, Daemon = Daemon, Hosts = hosts, Ephemeral = true }, TimeProvider.System, new Random());
+        try
+        {
+            await cluster.StartAsync(CancellationToken.None);
+            return new ClusterBench(cluster);
+        }
+        catch
+        {
+            await cluster.DownAsync(_ => { }, CancellationToken.None);
+            throw;
+        }
+    }
+
+    /// <summary>Runs a command as a user would, without a terminal.</summary>
+    internal async Task<Said> RunAsync(params string[] words)
+    {
+        using var data = new StringWriter();
+        using var talk = new StringWriter();
+        var context = new CliContext(data, talk, OutIsTerminal: false, TalkIsTerminal: false, Variable, TimeProvider.System, new Random(), CancellationToken.None);
+        int exit = await CommandLine.RunAsync(words, context);
+        return new Said(exit, data.ToString(), talk.ToString());
+
+        string? Variable(string name) => name == "FABRIC_DIR" ? Directory : name == "FABRIC_API" ? null : Environment.GetEnvironmentVariable(name);
+    }
+
+    /// <summary>The same, and it must succeed.</summary>
+    internal async Task<Said> DoAsync(params string[] words)
+    {
+        var said = await RunAsync(words);
+        Assert.True(said.Exit == ExitCode.Done, $"fabric {string.Join(' ', words)}: {said}");
+        return said;
+    }
+
+    /// <summary>The same with <c>-o json</c>.</summary>
+    internal async Task<JsonElement> AskAsync(params string[] words)
+    {
+        var said = await DoAsync([.. words, "-o", "json"]);
+        using var json = JsonDocument.Parse(said.Out);
+        return json.RootElement.Clone();
+    }
+
+    /// <summary>An address out of a member's ready.json.</summary>
+    internal Uri UrlOf(string member, string key)
+    {
+        using var json = JsonDocument.Parse(File.ReadAllBytes(Path.Combine(_cluster.StateOf(member), "ready.json")));
+        return new Uri(json.RootElement.GetProperty(key).GetString()!);
+    }
+
+    internal string LogOf(string member) => File.ReadAllText(Path.Combine(Directory, member, "fabricd.log"));
+
+    /// <summary>Waits for something that other processes bring about, with a deadline.</summary>
+    internal static async Task EventuallyAsync(Func<Task<bool>> condition, string what, int seconds = 60)
+    {
+        long started = TimeProvider.System.GetTimestamp();
+        while (!await condition())
+        {
+            Assert.True(TimeProvider.System.GetElapsedTime(started).TotalSeconds < seconds, $"Not within {seconds} s: {what}.");
+            await Task.Delay(TimeSpan.FromMilliseconds(50), TimeProvider.System);
+        }
+    }
+
+    public async ValueTask DisposeAsync()
+    {
+        Client.Dispose();
+        var left = await _cluster.DownAsync(_ => { }, CancellationToken.None);
+        Assert.Empty(left);
+        Assert.False(System.IO.Directory.Exists(Directory), $"{Directory} is left");
+    }
+}
