@@ -128,10 +128,6 @@ internal sealed class TransferLife : IDisposable
             Fail(new FabricException(ErrorCodes.DeadlineExceeded, $"{what} did not come within {deadline.TotalSeconds:0.#} s."));
             throw Error ?? new FabricException(ErrorCodes.DeadlineExceeded, what);
         }
-        catch (OperationCanceledException) when (task.IsCompletedSuccessfully && !cancellation.IsCancellationRequested)
-        {
-            return await task;
-        }
         catch (OperationCanceledException) when (IsOver && !cancellation.IsCancellationRequested)
         {
             ThrowIfOver();
