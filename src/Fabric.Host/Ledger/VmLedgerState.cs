@@ -104,13 +104,19 @@ public sealed record VmLedgerState
         VmRecord.HandedOver r => Legal(r.Epoch == HighestRunEpoch, r).Step(r.Migration, r, SourcePhase.HandedOver, null, SourcePhase.TokenSent),
         VmRecord.TakenBack r => Legal(r.Epoch > HighestRunEpoch, r).Step(r.Migration, r, SourcePhase.Withdrawn, Outgoing?.Error, SourcePhase.TokenSent) with
         {
-            Owner = true, RunEpoch = r.Epoch, HighestRunEpoch = r.Epoch,
+            Owner = true,
+            RunEpoch = r.Epoch,
+            HighestRunEpoch = r.Epoch,
         },
         VmRecord.Drained r => Step(r.Migration, r, SourcePhase.Drained, null, SourcePhase.HandedOver),
         VmRecord.Released r => Step(r.Migration, r, SourcePhase.Released, null, SourcePhase.TokenSent, SourcePhase.HandedOver, SourcePhase.Drained) with { Machine = null },
         VmRecord.Deleted => Legal(Outgoing is null or { Ended: true } && Incoming is null or { Ended: true }, record) with
         {
-            Owner = false, Spec = null, Machine = null, Outgoing = null, Incoming = null,
+            Owner = false,
+            Spec = null,
+            Machine = null,
+            Outgoing = null,
+            Incoming = null,
         },
         VmRecord.Summary r => r.State,
         _ => ApplyIncoming(record),
@@ -125,11 +131,16 @@ public sealed record VmLedgerState
     {
         VmRecord.IncomingExpected r => Legal(!Owner && r.Epoch > HighestRunEpoch && Incoming is null or { Ended: true } && Outgoing is null or { Ended: true } && RefusalOf(r.Migration) is null, r) with
         {
-            Spec = r.Spec, Outgoing = null, Incoming = new IncomingEntry(r.Migration, IncomingStep.Expected, r.Epoch, r.Source, r.Ticket, r.Options),
+            Spec = r.Spec,
+            Outgoing = null,
+            Incoming = new IncomingEntry(r.Migration, IncomingStep.Expected, r.Epoch, r.Source, r.Ticket, r.Options),
         },
         VmRecord.Accepted r => Legal(r.Epoch > HighestRunEpoch && r.Epoch == Incoming?.Epoch, r).Step(r.Migration, r, IncomingStep.Accepted, null, IncomingStep.Expected) with
         {
-            Owner = true, RunEpoch = r.Epoch, HighestRunEpoch = r.Epoch, Incoming = Incoming! with { Step = IncomingStep.Accepted, Kind = r.Kind },
+            Owner = true,
+            RunEpoch = r.Epoch,
+            HighestRunEpoch = r.Epoch,
+            Incoming = Incoming! with { Step = IncomingStep.Accepted, Kind = r.Kind },
         },
         VmRecord.PullCompleted r => Step(r.Migration, r, IncomingStep.Complete, null, IncomingStep.Accepted) with { Incoming = Incoming! with { Step = IncomingStep.Complete, Verified = r.Verified } },
         VmRecord.IncomingLost r => Step(r.Migration, r, IncomingStep.Lost, r.Why, IncomingStep.Accepted) with { Owner = false, Machine = null },
@@ -152,7 +163,8 @@ public sealed record VmLedgerState
 
     private VmLedgerState Burn(Epoch epoch, MigrationMode mode) => this with
     {
-        HighestRunEpoch = epoch, Outgoing = Outgoing! with { HandOverEpoch = epoch, Mode = mode },
+        HighestRunEpoch = epoch,
+        Outgoing = Outgoing! with { HandOverEpoch = epoch, Mode = mode },
     };
 
     private VmLedgerState Step(MigrationId migration, VmRecord record, SourcePhase next, FabricError? error, params ReadOnlySpan<SourcePhase> from)

@@ -37,11 +37,17 @@ internal sealed record BatchState(BatchPlan Plan, ImmutableList<BatchItem> Items
         (null, BatchPlanned e) => Of(e.Plan),
         ({ EndedAt: null }, ItemStarted e) => state.With(e.Vm, happened, ItemPhase.Waiting, item => item with
         {
-            Phase = ItemPhase.Migrating, Destination = e.Destination, Migration = e.Migration, Tried = item.Tried.Add(e.Destination),
+            Phase = ItemPhase.Migrating,
+            Destination = e.Destination,
+            Migration = e.Migration,
+            Tried = item.Tried.Add(e.Destination),
         }),
         ({ EndedAt: null }, ItemPlacedAnew e) => state.With(e.Vm, happened, null, item => item with
         {
-            Phase = ItemPhase.Waiting, Destination = e.Destination, Why = e.Because, Tried = item.Destination is { } failed ? item.Tried.Add(failed) : item.Tried,
+            Phase = ItemPhase.Waiting,
+            Destination = e.Destination,
+            Why = e.Because,
+            Tried = item.Destination is { } failed ? item.Tried.Add(failed) : item.Tried,
         }),
         ({ EndedAt: null }, ItemMoved e) => state.With(e.Vm, happened, null, static item => item with { Phase = ItemPhase.Moved, Why = null }),
         ({ EndedAt: null }, ItemFailed e) => state.With(e.Vm, happened, null, item => item with { Phase = ItemPhase.Failed, Why = e.Why }),

@@ -32,7 +32,11 @@ internal sealed record VmState(
         (VmStatus.Present, MigrationClaimed e) when Active is null && e.Plan.TokenEpoch > Highest => this with { Active = e.Plan },
         (VmStatus.Present, MigrationSettled e) when Active?.Id == e.Migration => this with
         {
-            Status = e.Lost ? VmStatus.Lost : VmStatus.Present, Owner = e.Owner, Epoch = e.Epoch, Highest = e.Highest > Highest ? e.Highest : Highest, Active = null,
+            Status = e.Lost ? VmStatus.Lost : VmStatus.Present,
+            Owner = e.Owner,
+            Epoch = e.Epoch,
+            Highest = e.Highest > Highest ? e.Highest : Highest,
+            Active = null,
         },
         (VmStatus.Present or VmStatus.Lost, VmDeleteIntended e) when Active is null => this with { Status = VmStatus.Deleting, Force = e.Force },
         (VmStatus.Deleting, VmDeleted) => None(Name) with { Highest = Highest, Births = Births },

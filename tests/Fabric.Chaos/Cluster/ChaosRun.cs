@@ -26,7 +26,9 @@ internal sealed class ChaosRun : IAsyncDisposable
     private readonly RunWatch _watch;
     private readonly HttpClient _agents = new(new SocketsHttpHandler { UseProxy = false })
     {
-        DefaultRequestVersion = HttpVersion.Version20, DefaultVersionPolicy = HttpVersionPolicy.RequestVersionExact, Timeout = TimeSpan.FromSeconds(5),
+        DefaultRequestVersion = HttpVersion.Version20,
+        DefaultVersionPolicy = HttpVersionPolicy.RequestVersionExact,
+        Timeout = TimeSpan.FromSeconds(5),
     };
 
     private MigrationReport? _end;
@@ -84,7 +86,10 @@ internal sealed class ChaosRun : IAsyncDisposable
 
     private VmSpec Spec() => new()
     {
-        Name = _vm, Accelerator = Accelerator.Tcg, MemoryBytes = 64 * ByteSize.Mebi, Disks = [new DiskSpec(_cluster.Disk, Shared: true)],
+        Name = _vm,
+        Accelerator = Accelerator.Tcg,
+        MemoryBytes = 64 * ByteSize.Mebi,
+        Disks = [new DiskSpec(_cluster.Disk, Shared: true)],
     };
 
     /// <summary>Asks with one request id until there is an answer: the supervisor may be killed meanwhile, and a request said twice is one.</summary>

@@ -10,27 +10,51 @@ public static class ChaosTable
     /// <summary>Ledger records of the source → the way on which it writes them.</summary>
     public static FrozenDictionary<string, Way> Source { get; } = new Dictionary<string, Way>
     {
-        ["push-started"] = Way.Forward, ["answered"] = Way.Forward, ["handing-over"] = Way.Forward, ["token-sent"] = Way.Forward,
-        ["handed-over"] = Way.Forward, ["drained"] = Way.Forward, ["released"] = Way.Forward,
-        ["push-ended"] = Way.PushBreaks, ["withdrawn"] = Way.HandOverBreaks, ["taken-back"] = Way.TokenLost,
+        ["push-started"] = Way.Forward,
+        ["answered"] = Way.Forward,
+        ["handing-over"] = Way.Forward,
+        ["token-sent"] = Way.Forward,
+        ["handed-over"] = Way.Forward,
+        ["drained"] = Way.Forward,
+        ["released"] = Way.Forward,
+        ["push-ended"] = Way.PushBreaks,
+        ["withdrawn"] = Way.HandOverBreaks,
+        ["taken-back"] = Way.TokenLost,
     }.ToFrozenDictionary();
 
     public static FrozenDictionary<string, Way> Destination { get; } = new Dictionary<string, Way>
     {
-        ["shard-seen"] = Way.Forward, ["incoming"] = Way.Forward, ["machine-started"] = Way.Forward, ["answered"] = Way.Forward,
-        ["accepted"] = Way.Forward, ["complete"] = Way.Forward,
-        ["refused"] = Way.PreparationBreaks, ["machine-gone"] = Way.PreparationBreaks, ["lost"] = Way.PullDies,
+        ["shard-seen"] = Way.Forward,
+        ["incoming"] = Way.Forward,
+        ["machine-started"] = Way.Forward,
+        ["answered"] = Way.Forward,
+        ["accepted"] = Way.Forward,
+        ["complete"] = Way.Forward,
+        ["refused"] = Way.PreparationBreaks,
+        ["machine-gone"] = Way.PreparationBreaks,
+        ["lost"] = Way.PullDies,
     }.ToFrozenDictionary();
 
     /// <summary>Events of the supervisor's journal.</summary>
     public static FrozenDictionary<string, Way> Control { get; } = new Dictionary<string, Way>
     {
-        ["migration-planned"] = Way.Forward, ["destination-prepared"] = Way.Forward, ["push-started"] = Way.Forward,
-        ["hand-over-intended"] = Way.Forward, ["handed-over"] = Way.Forward, ["pull-completed"] = Way.Forward, ["source-released"] = Way.Forward,
-        ["hand-over-withdrawn"] = Way.HandOverBreaks, ["token-outcome-unknown"] = Way.TokenLost, ["take-back-intended"] = Way.TokenLost,
-        ["step-failed"] = Way.PushBreaks, ["undo-done"] = Way.PushBreaks, ["migration-undone"] = Way.PushBreaks,
-        ["abort-requested"] = Way.Abort, ["vm-lost"] = Way.PullDies,
-        ["fencing-needed"] = Way.DestinationSilent, ["destination-returned"] = Way.DestinationSilent,
+        ["migration-planned"] = Way.Forward,
+        ["destination-prepared"] = Way.Forward,
+        ["push-started"] = Way.Forward,
+        ["hand-over-intended"] = Way.Forward,
+        ["handed-over"] = Way.Forward,
+        ["pull-completed"] = Way.Forward,
+        ["source-released"] = Way.Forward,
+        ["hand-over-withdrawn"] = Way.HandOverBreaks,
+        ["token-outcome-unknown"] = Way.TokenLost,
+        ["take-back-intended"] = Way.TokenLost,
+        ["step-failed"] = Way.PushBreaks,
+        ["undo-done"] = Way.PushBreaks,
+        ["migration-undone"] = Way.PushBreaks,
+        ["abort-requested"] = Way.Abort,
+        ["vm-lost"] = Way.PullDies,
+        ["fencing-needed"] = Way.DestinationSilent,
+        ["destination-returned"] = Way.DestinationSilent,
     }.ToFrozenDictionary();
 
     /// <summary>Ledger records that no migration writes: creation, deletion, and the compaction of a long file.</summary>

@@ -131,8 +131,12 @@ internal sealed class MiniSupervisor(MigrationPlan plan, TestHost source, TestHo
 {
     private static readonly MigrationTimings Timings = MigrationTimings.Default with
     {
-        TokenOutcome = TimeSpan.FromMilliseconds(50), HandOver = TimeSpan.FromMilliseconds(300), Drain = TimeSpan.FromMilliseconds(50), Retry = TimeSpan.FromMilliseconds(20),
-        Silence = TimeSpan.FromSeconds(2), Fencing = TimeSpan.FromSeconds(3),
+        TokenOutcome = TimeSpan.FromMilliseconds(50),
+        HandOver = TimeSpan.FromMilliseconds(300),
+        Drain = TimeSpan.FromMilliseconds(50),
+        Retry = TimeSpan.FromMilliseconds(20),
+        Silence = TimeSpan.FromSeconds(2),
+        Fencing = TimeSpan.FromSeconds(3),
     };
 
     private readonly List<MigrationEvent> _journal = [new MigrationPlanned(plan.PlannedAt, plan)];

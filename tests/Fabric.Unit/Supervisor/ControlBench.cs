@@ -96,7 +96,10 @@ internal sealed class ControlBench : IAsyncDisposable
 
     public static VmSpec Spec(string name, long memory = 256 * ByteSize.Mebi) => new()
     {
-        Name = VmName.Parse(name), Machine = MachineKind.Synthetic, MemoryBytes = memory, Workload = "idle:1",
+        Name = VmName.Parse(name),
+        Machine = MachineKind.Synthetic,
+        MemoryBytes = memory,
+        Workload = "idle:1",
     };
 
     public Task<VmReport> CreateAsync(string name, HostName at, long memory = 256 * ByteSize.Mebi) => Control.CreateVmAsync(new CreateVmRequest(Spec(name, memory), at), default);

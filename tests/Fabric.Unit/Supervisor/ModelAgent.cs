@@ -224,7 +224,12 @@ internal sealed class ModelAgent(HostName name)
 
     private static MigrationStats Stats(ModelVm vm) => new()
     {
-        TotalBytes = vm.Spec.MemoryBytes, WireBytes = vm.Spec.MemoryBytes / 2, PagesSent = vm.Spec.PageCount / 2, Rounds = 2, DowntimeMs = 12.5, WireRate = 1_000_000,
+        TotalBytes = vm.Spec.MemoryBytes,
+        WireBytes = vm.Spec.MemoryBytes / 2,
+        PagesSent = vm.Spec.PageCount / 2,
+        Rounds = 2,
+        DowntimeMs = 12.5,
+        WireRate = 1_000_000,
     };
 
     private static CommandResult Refuse(CommandId id, string code, string message) => new(id, new FabricError(code, message));

@@ -135,7 +135,8 @@ internal sealed class ModelCluster
         {
             action();
             agent.Touch();
-        }));
+        }
+        ));
     }
 
     private void DestinationSteps(ModelAgent agent, ModelVm vm, List<(string, Action)> steps)
@@ -173,7 +174,8 @@ internal sealed class ModelCluster
         {
             action();
             agent.Touch();
-        }));
+        }
+        ));
     }
 
     /// <summary>A command arrives. ServePull and StartPush also make the connection.</summary>
