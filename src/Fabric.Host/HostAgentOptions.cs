@@ -7,9 +7,6 @@ public sealed record HostAgentOptions
 {
     public required HostName Name { get; init; }
 
-    /// <summary>Ledgers and adoption records: must survive a restart of the agent and of the host.</summary>
-    public required string StateDirectory { get; init; }
-
     /// <summary>Maps of pages that are still to come (tmpfs): survive a restart of the agent, not of the host, exactly like the guests.</summary>
     public required string MemoryDirectory { get; init; }
 

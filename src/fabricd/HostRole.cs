@@ -59,7 +59,7 @@ internal sealed partial class HostRole : IAsyncDisposable
         try
         {
             agent = await HostAgent.StartAsync(
-                new HostAgentOptions { Name = name, StateDirectory = state.Root, MemoryDirectory = settings.MemoryDirectory, MemoryBytes = memory },
+                new HostAgentOptions { Name = name, MemoryDirectory = settings.MemoryDirectory, MemoryBytes = memory },
                 new HostAgentSeams(
                     ledgers, new SocketDataPlane(data, links.Actor, TransferSettings.Default, time, logs), machines, time, () => new Random(), new ThreadPoolDispatcher(), logs),
                 cancellation);

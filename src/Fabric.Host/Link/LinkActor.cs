@@ -6,7 +6,7 @@ using Fabric.Transfer;
 
 namespace Fabric.Host.Link;
 
-internal sealed class LinkActor(long? defaultLimit, LinkMetrics metrics) : Actor<LinkMessage>
+internal sealed class LinkActor(long? limit, LinkMetrics metrics) : Actor<LinkMessage>
 {
     private readonly LinkState _state = new();
 
@@ -16,14 +16,13 @@ internal sealed class LinkActor(long? defaultLimit, LinkMetrics metrics) : Actor
         {
             case OpenStream m: OnOpen(m); break;
             case CloseStream m: OnClose(m); break;
-            case LimitLink m: OnLimit(m); break;
         }
 
         return ValueTask.CompletedTask;
     }
 
     private PeerLink Link(HostName peer) =>
-        _state.Peers.TryGetValue(peer, out var link) ? link : new PeerLink(new BandwidthCap(defaultLimit, Context.Time), defaultLimit, 0);
+        _state.Peers.TryGetValue(peer, out var link) ? link : new PeerLink(new BandwidthCap(limit, Context.Time), 0);
 
     private void OnOpen(OpenStream m)
     {
@@ -38,17 +37,10 @@ internal sealed class LinkActor(long? defaultLimit, LinkMetrics metrics) : Actor
         if (!_state.Peers.TryGetValue(m.Peer, out var link) || link.Streams == 0)
             return;
         metrics.Closed();
-        // A peer without streams and without a limit of its own needs no memory.
-        if (link.Streams == 1 && link.Limit == defaultLimit)
+        // A peer without streams needs no memory.
+        if (link.Streams == 1)
             _state.Peers.Remove(m.Peer);
         else
             _state.Peers[m.Peer] = link with { Streams = link.Streams - 1 };
-    }
-
-    private void OnLimit(LimitLink m)
-    {
-        var link = Link(m.Peer);
-        link.Cap.Set(m.BytesPerSecond);
-        _state.Peers[m.Peer] = link with { Limit = m.BytesPerSecond };
     }
 }

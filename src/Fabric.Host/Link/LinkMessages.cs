@@ -11,6 +11,3 @@ public abstract record LinkMessage;
 internal sealed record OpenStream(HostName Peer, IReply<BandwidthCap> Reply) : LinkMessage;
 
 internal sealed record CloseStream(HostName Peer) : LinkMessage;
-
-/// <summary>Bytes a second to this peer, or null for no limit. Streams that are open get it at once.</summary>
-internal sealed record LimitLink(HostName Peer, long? BytesPerSecond) : LinkMessage;

@@ -203,7 +203,6 @@ internal sealed partial class VmActor
                 break;
         }
 
-        _ = m.Machine.KillAsync(CancellationToken.None).AsTask().ContinueWith(
-            async _ => await m.Machine.DisposeAsync(), CancellationToken.None, TaskContinuationOptions.None, TaskScheduler.Default);
+        _ = EndAsync(m.Machine, CancellationToken.None);
     }
 }

@@ -256,7 +256,12 @@ internal sealed partial class VmActor(VmName name, HostParts parts) : Actor<VmMe
         _live.Machine = null;
         _live.RunState = VmRunState.Exited;
         _balloon.TryTell(new MachineDetached());
-        await machine.KillAsync(Context.Stopping);
+        await EndAsync(machine, Context.Stopping);
+    }
+
+    private static async Task EndAsync(IMachine machine, CancellationToken cancellation)
+    {
+        await machine.KillAsync(cancellation);
         await machine.DisposeAsync();
     }
 

@@ -4,7 +4,6 @@ using Fabric.Cli.Local;
 using Fabric.Core;
 using Fabric.Journal;
 using Fabric.Journal.Sqlite;
-using Fabric.Machines.Guests;
 using Fabric.Migration;
 using Fabric.Native;
 using Fabric.Wire.Api;
@@ -69,35 +68,17 @@ public sealed class FabricMover(TimeProvider time) : IMover, IAsyncDisposable
     private async Task<MoveResult> MeasureAsync(LocalCluster cluster, ControlClient client, VmName vm, MoveMode mode, CancellationToken cancellation)
     {
         string[] consoles = [Console(cluster, Source, vm), Console(cluster, Destination, vm)];
-        long lastBeat = await GuestConsole.WaitAsync(consoles, Settled, BootDeadline, time, cancellation)
+        long lastBeat = await GuestConsole.WaitAsync(consoles, static log => log.IsWorkloadReady ? GuestConsole.SettledBeat(log) : null, BootDeadline, time, cancellation)
             ?? throw new FabricException(ErrorCodes.DeadlineExceeded, $"The guest was not ready within {BootDeadline.TotalSeconds:0} s.");
         var options = new MigrationOptions { Mode = mode == MoveMode.PreCopy ? MigrationMode.PreCopy : MigrationMode.PostCopy };
         var begun = await client.MigrateAsync(new MigrateRequest(vm, Destination, options, Guid.NewGuid()), cancellation);
         var ended = await EndedAsync(client, begun.Id, cancellation);
         if (ended.State != "completed")
             return MoveResult.Failed(Name, mode, $"{ended.State}: {ended.Error?.Message}");
-        int beatsBefore = GuestConsole.Read(consoles[..1]).Beats.Count;
-        bool clean = true;
-        var seen = await GuestConsole.WaitAsync<GuestDowntime>(
-            consoles,
-            log =>
-            {
-                clean = log.IsClean;
-                return log.Beats.Count > beatsBefore ? log.DowntimeBetween(lastBeat, log.Beats[beatsBefore].GuestMs) : null;
-            },
-            MeasureDeadline,
-            time,
-            cancellation);
+        var (seen, clean) = await GuestConsole.ViewAsync(consoles, lastBeat, MeasureDeadline, time, cancellation);
         double total = await TotalAsync(cluster, begun.Id, cancellation);
         return new MoveResult(
             Name, mode, total, ended.DowntimeMs ?? throw new FabricException(ErrorCodes.Corrupt, "The migration's record has no downtime."), ended.DowntimeMs, seen?.StoppedMs, seen?.LargestGapMs, ended.Memory.WireBytes, ended.Rounds, ended.Verified, clean);
-    }
-
-    /// <summary>The workload runs and two settled samples of the host's clock are there; its last beat.</summary>
-    private static long? Settled(HeartbeatLog log)
-    {
-        long sample = log.Beats.Count == 0 ? 0 : log.Beats[^1].GuestMs - 1500;
-        return log.IsReady && log.IsWorkloadReady && log.DowntimeBetween(sample, sample) is not null ? log.Beats[^1].GuestMs : null;
     }
 
     private async Task<MigrationReport> EndedAsync(ControlClient client, MigrationId id, CancellationToken cancellation)

@@ -19,6 +19,34 @@ internal static class GuestConsole
         return log;
     }
 
+    /// <summary>
+    /// The last beat once two samples of the host's clock have settled (the first ones after boot are coarse), so that a stop from here on can be
+    /// measured; null before.
+    /// </summary>
+    public static long? SettledBeat(HeartbeatLog log)
+    {
+        long sample = log.Beats.Count == 0 ? 0 : log.Beats[^1].GuestMs - 1500;
+        return log.IsReady && log.DowntimeBetween(sample, sample) is not null ? log.Beats[^1].GuestMs : null;
+    }
+
+    /// <summary>How the guest saw a move that is over: the first log is the source's. Seen is null when the guest does not say in time.</summary>
+    public static async Task<(GuestDowntime? Seen, bool Clean)> ViewAsync(IReadOnlyList<string> files, long lastBeat, TimeSpan deadline, TimeProvider time, CancellationToken cancellation)
+    {
+        int beatsBefore = Read(files.Take(1)).Beats.Count;
+        bool clean = true;
+        var seen = await WaitAsync<GuestDowntime>(
+            files,
+            log =>
+            {
+                clean = log.IsClean;
+                return log.Beats.Count > beatsBefore ? log.DowntimeBetween(lastBeat, log.Beats[beatsBefore].GuestMs) : null;
+            },
+            deadline,
+            time,
+            cancellation);
+        return (seen, clean);
+    }
+
     /// <summary>Reads again and again until the answer is there; null when the deadline passes first.</summary>
     public static async Task<T?> WaitAsync<T>(IReadOnlyList<string> files, Func<HeartbeatLog, T?> answer, TimeSpan deadline, TimeProvider time, CancellationToken cancellation)
         where T : class

@@ -1,7 +1,6 @@
 using System.Globalization;
 using Fabric.Benchmarks.Compare;
 using Fabric.Core;
-using Fabric.Machines.Guests;
 
 namespace Fabric.Benchmarks.Qemu;
 
@@ -73,7 +72,7 @@ public sealed class QemuOwnMigration(QemuTuning tuning, int multifdChannels, Tim
         long ended = Math.Max(Math.Max(source.MigrationEndedAt, destination.MigrationEndedAt), destination.ResumedAt);
         var statistics = await source.ExecuteAsync("query-migrate", null, cancellation);
         var ram = statistics.GetProperty("ram");
-        var (seen, clean) = await GuestViewAsync(source, destination, lastBeat, cancellation);
+        var (seen, clean) = await GuestConsole.ViewAsync([source.ConsoleLog, destination.ConsoleLog], lastBeat, MeasureDeadline, time, cancellation);
         return new MoveResult(
             Name,
             mode,
@@ -144,30 +143,9 @@ public sealed class QemuOwnMigration(QemuTuning tuning, int multifdChannels, Tim
         bool idle = !guest.Append.Contains("fabric.workload=", StringComparison.Ordinal) || guest.Append.Contains("=idle", StringComparison.Ordinal);
         return await GuestConsole.WaitAsync(
             [source.ConsoleLog],
-            log => log.IsReady && (idle || log.IsWorkloadReady) && log.DowntimeBetween(SecondSampleMs(log), SecondSampleMs(log)) is not null ? log.Beats[^1].GuestMs : null,
+            log => idle || log.IsWorkloadReady ? GuestConsole.SettledBeat(log) : null,
             BootDeadline,
             time,
             cancellation) ?? throw new FabricException(ErrorCodes.DeadlineExceeded, $"The guest was not ready within {BootDeadline.TotalSeconds:0} s.");
-
-        // The first samples after boot are coarse; two settled ones must be there.
-        static long SecondSampleMs(HeartbeatLog log) => log.Beats.Count == 0 ? 0 : log.Beats[^1].GuestMs - 1500;
-    }
-
-    private async Task<(GuestDowntime? Seen, bool Clean)> GuestViewAsync(QemuProcess source, QemuProcess destination, long lastBeat, CancellationToken cancellation)
-    {
-        string[] logs = [source.ConsoleLog, destination.ConsoleLog];
-        int beatsBefore = GuestConsole.Read([source.ConsoleLog]).Beats.Count;
-        bool clean = true;
-        var seen = await GuestConsole.WaitAsync<GuestDowntime>(
-            logs,
-            log =>
-            {
-                clean = log.IsClean;
-                return log.Beats.Count > beatsBefore ? log.DowntimeBetween(lastBeat, log.Beats[beatsBefore].GuestMs) : null;
-            },
-            MeasureDeadline,
-            time,
-            cancellation);
-        return (seen, clean);
     }
 }

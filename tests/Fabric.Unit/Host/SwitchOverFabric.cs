@@ -41,7 +41,7 @@ internal sealed class TestHost(HostName name, MemoryNetwork network, RunObserver
     {
         _plane = network.NewPlane();
         _ledgers = new KillableLedgers(new LedgerDirectory(Path.Combine(directory, name.Value)), OnAppend);
-        var options = new HostAgentOptions { Name = name, StateDirectory = directory, MemoryDirectory = directory };
+        var options = new HostAgentOptions { Name = name, MemoryDirectory = directory };
         _agent = await HostAgent.StartAsync(options, new HostAgentSeams(
             _ledgers, _plane, [_factory], TimeProvider.System, () => new Random(1), new ThreadPoolDispatcher(), NullLoggerFactory.Instance), CancellationToken.None);
     }
