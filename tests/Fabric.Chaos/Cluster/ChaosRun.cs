@@ -66,6 +66,8 @@ internal sealed class ChaosRun : IAsyncDisposable
     private async Task PlayAsync(CancellationToken cancellation)
     {
         _cluster.Steps.Forget();
+        await Patience.UntilAsync("all hosts are ready", SettleWithin, HostsAsync, cancellation); // the row before restarted one
+
         await _cluster.Client.CreateVmAsync(new CreateVmRequest(Spec(), HostName.Parse(Step.Source)), cancellation);
         await GrowsAsync(Step.Source, "the guest runs at first", cancellation);
         _cluster.Steps.Forget();
@@ -81,6 +83,9 @@ internal sealed class ChaosRun : IAsyncDisposable
         await SettledAsync(cancellation);
         await DeleteAsync(cancellation);
     }
+
+    private async Task<string?> HostsAsync() =>
+        (await _cluster.Client.HostsAsync(CancellationToken.None)).FirstOrDefault(h => h.State != "ready") is { } away ? $"{away.Name} is '{away.State}'." : null;
 
     private VmSpec Spec() => new()
     {

@@ -27,7 +27,7 @@ public static class ChaosTable
     {
         ["migration-planned"] = Way.Forward, ["destination-prepared"] = Way.Forward, ["push-started"] = Way.Forward,
         ["hand-over-intended"] = Way.Forward, ["handed-over"] = Way.Forward, ["pull-completed"] = Way.Forward, ["source-released"] = Way.Forward,
-        ["hand-over-withdrawn"] = Way.HandOverBreaks, ["token-outcome-unknown"] = Way.TokenLost, ["take-back-intended"] = Way.TokenLost,
+        ["hand-over-withdrawn"] = Way.HandOverBreaks, ["token-outcome-unknown"] = Way.TokenWaits, ["take-back-intended"] = Way.TokenLost,
         ["step-failed"] = Way.PushBreaks, ["undo-done"] = Way.PushBreaks, ["migration-undone"] = Way.PushBreaks,
         ["abort-requested"] = Way.Abort, ["vm-lost"] = Way.PullDies,
         ["fencing-needed"] = Way.DestinationSilent, ["destination-returned"] = Way.DestinationSilent,
@@ -79,5 +79,5 @@ public static class ChaosTable
 
     /// <summary>Before the destination has made its machine, and after it has refused, there is none to kill.</summary>
     private static bool MachineIsThere(string daemon, string kind, Way way) =>
-        way is Way.Forward or Way.Abort && !(daemon == Step.Control && kind == "migration-planned") && !(daemon == Step.Destination && kind is "shard-seen" or "incoming");
+        way is Way.Forward or Way.Abort or Way.TokenWaits && !(daemon == Step.Control && kind == "migration-planned") && !(daemon == Step.Destination && kind is "shard-seen" or "incoming");
 }
