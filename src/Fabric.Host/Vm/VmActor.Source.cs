@@ -216,7 +216,10 @@ internal sealed partial class VmActor
         var migration = RequireMigration(c);
         if (Recorded.Owner)
         {
-            // It never gave the VM away, or has taken it back already.
+            // It never gave the VM away, or has taken it back already. A push that still stands has nowhere to go: left open, it would keep the VM
+            // from being moved or deleted ever again.
+            if (Recorded.Outgoing is { Phase: SourcePhase.Pushing } standing && standing.Migration == migration)
+                EndPush(migration, new FabricError(ErrorCodes.Cancelled, "The destination refused before the hand-over began."));
             Ledger.Append(new VmRecord.Answered(c.Header.Id, null));
             Done(c, reply);
             return;

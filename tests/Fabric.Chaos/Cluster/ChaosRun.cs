@@ -68,6 +68,8 @@ internal sealed class ChaosRun : IAsyncDisposable
     private async Task PlayAsync(CancellationToken cancellation)
     {
         _cluster.Steps.Forget();
+        await Patience.UntilAsync("all hosts are ready", SettleWithin, HostsAsync, cancellation); // the row before restarted one
+
         await _cluster.Client.CreateVmAsync(new CreateVmRequest(Spec(), HostName.Parse(Step.Source)), cancellation);
         await GrowsAsync(Step.Source, "the guest runs at first", cancellation);
         _cluster.Steps.Forget();
@@ -83,6 +85,9 @@ internal sealed class ChaosRun : IAsyncDisposable
         await SettledAsync(cancellation);
         await DeleteAsync(cancellation);
     }
+
+    private async Task<string?> HostsAsync() =>
+        (await _cluster.Client.HostsAsync(CancellationToken.None)).FirstOrDefault(h => h.State != "ready") is { } away ? $"{away.Name} is '{away.State}'." : null;
 
     private VmSpec Spec() => new()
     {
@@ -188,7 +193,8 @@ internal sealed class ChaosRun : IAsyncDisposable
         {
             try
             {
-                await _cluster.Client.DeleteVmAsync(_vm, force: true, cancellation);
+                // With force, a host that the supervisor has not heard of since its restart would be left out, and its machine with it.
+                await _cluster.Client.DeleteVmAsync(_vm, force: _end?.State == "lost", cancellation);
             }
             catch (FabricException gone) when (gone.Error.Code == ErrorCodes.NotFound)
             {

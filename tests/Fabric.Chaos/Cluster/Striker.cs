@@ -11,7 +11,7 @@ namespace Fabric.Chaos.Cluster;
 internal sealed class Striker(ChaosCluster cluster, ChaosRow row, VmName vm, Outside outside)
 {
     private static readonly TimeSpan DeathWithin = TimeSpan.FromSeconds(10);
-    private static readonly TimeSpan AbortWithin = TimeSpan.FromSeconds(10);
+    private static readonly TimeSpan HeardWithin = TimeSpan.FromSeconds(20);
     private static readonly TimeSpan SilentFor = TimeSpan.FromSeconds(90);
 
     private readonly TaskCompletionSource _struck = new(TaskCreationOptions.RunContinuationsAsynchronously);
@@ -25,7 +25,7 @@ internal sealed class Striker(ChaosCluster cluster, ChaosRow row, VmName vm, Out
     private Step Branch => row.Way switch
     {
         Way.HandOverBreaks => new Step(Step.Source, Step.After, "handing-over"),
-        Way.TokenLost => new Step(Step.Source, Step.After, "token-sent"),
+        Way.TokenWaits or Way.TokenLost => new Step(Step.Destination, Step.Before, "accepted"),
         Way.PreparationBreaks => new Step(Step.Destination, Step.After, "machine-started"),
         Way.PullDies or Way.DestinationSilent => new Step(Step.Destination, Step.After, "accepted"),
         _ => new Step(Step.Source, Step.After, "push-started"),
@@ -53,7 +53,7 @@ internal sealed class Striker(ChaosCluster cluster, ChaosRow row, VmName vm, Out
             return;
         }
 
-        if (seen.Step == row.At && (row.Way == Way.Forward || Volatile.Read(ref _sent) == 1) && Interlocked.Exchange(ref _hit, 1) == 0)
+        if (seen.Step == row.At && (row.Way is Way.Forward or Way.TokenWaits || Volatile.Read(ref _sent) == 1) && Interlocked.Exchange(ref _hit, 1) == 0)
         {
             await KillAsync(row.Victim);
             _struck.TrySetResult();
@@ -64,7 +64,15 @@ internal sealed class Striker(ChaosCluster cluster, ChaosRow row, VmName vm, Out
     {
         if (row.Way == Way.Abort)
         {
-            await AbortAsync();
+            // The answer is not waited for: the supervisor may be the one that is killed.
+            _ = IgnoreAsync(cluster.Client.AbortAsync(_migration!, "somebody changed his mind", CancellationToken.None));
+            await HearAsync("abort-requested");
+            return;
+        }
+
+        if (row.Way == Way.TokenWaits)
+        {
+            await HearAsync("token-outcome-unknown");
             return;
         }
 
@@ -82,13 +90,9 @@ internal sealed class Striker(ChaosCluster cluster, ChaosRow row, VmName vm, Out
         await cluster.Local.StartAsync(Step.Destination, deadline.Token);
     }
 
-    /// <summary>The answer is not waited for: the supervisor may be the one that is killed. The source is held until the supervisor has heard of it.</summary>
-    private async Task AbortAsync()
-    {
-        var heard = new Step(Step.Control, Step.Before, "abort-requested");
-        _ = IgnoreAsync(cluster.Client.AbortAsync(_migration!, "somebody changed his mind", CancellationToken.None));
-        await Patience.UntilAsync("the supervisor hears of the abort", AbortWithin, () => Task.FromResult(cluster.Steps.Saw(heard) ? null : "It does not."), CancellationToken.None);
-    }
+    /// <summary>Holds the step at hand until the supervisor is about to write an event.</summary>
+    private Task HearAsync(string kind) => Patience.UntilAsync(
+        $"the supervisor comes to {kind}", HeardWithin, () => Task.FromResult(cluster.Steps.Saw(new Step(Step.Control, Step.Before, kind)) ? null : "It does not."), CancellationToken.None);
 
     private static async Task IgnoreAsync(Task asked)
     {

@@ -35,7 +35,10 @@ public enum Way
     /// <summary>The destination's agent is killed when the hand-over has begun and the token has not been recorded.</summary>
     HandOverBreaks,
 
-    /// <summary>The destination's agent is killed when the source has recorded that the token may leave.</summary>
+    /// <summary>The destination has the token and is slow to record it, until the supervisor has seen that its outcome is open.</summary>
+    TokenWaits,
+
+    /// <summary>The destination's agent is killed when it has the token and has not recorded it.</summary>
     TokenLost,
 
     /// <summary>The destination's agent is killed while it prepares: its next life refuses.</summary>

@@ -46,7 +46,7 @@ public static class ChaosTable
         ["pull-completed"] = Way.Forward,
         ["source-released"] = Way.Forward,
         ["hand-over-withdrawn"] = Way.HandOverBreaks,
-        ["token-outcome-unknown"] = Way.TokenLost,
+        ["token-outcome-unknown"] = Way.TokenWaits,
         ["take-back-intended"] = Way.TokenLost,
         ["step-failed"] = Way.PushBreaks,
         ["undo-done"] = Way.PushBreaks,
@@ -103,5 +103,5 @@ public static class ChaosTable
 
     /// <summary>Before the destination has made its machine, and after it has refused, there is none to kill.</summary>
     private static bool MachineIsThere(string daemon, string kind, Way way) =>
-        way is Way.Forward or Way.Abort && !(daemon == Step.Control && kind == "migration-planned") && !(daemon == Step.Destination && kind is "shard-seen" or "incoming");
+        way is Way.Forward or Way.Abort or Way.TokenWaits && !(daemon == Step.Control && kind == "migration-planned") && !(daemon == Step.Destination && kind is "shard-seen" or "incoming");
 }
