@@ -109,7 +109,8 @@ public sealed class PullTests
             PullState state = inFile ? PullState.CreateFile(path, TransferPair.Migration, Pages, digests: true) : PullState.InMemory(TransferPair.Migration, Pages, digests: true);
             await using TransferPair pair = new(Pages, pullState: state);
             Fill(pair.Source, 1);
-            await pair.ConnectAsync();
+            BandwidthCap cap = new(null, TimeProvider.System);
+            await pair.ConnectAsync(resume: false, cap);
             await pair.Outgoing.PushRoundAsync(default);
             for (long page = 0; page < Pages; page++)
                 pair.Source.GuestWrite(page, 2 + (ulong)(page % 3));
@@ -117,8 +118,8 @@ public sealed class PullTests
             await pair.TokenAsync();
             using CancellationTokenSource stop = new();
             Task<long> reader = ReadAsync(pair, random, stop.Token);
-            // Slow enough that the cuts fall into the pull.
-            BandwidthCap cap = new(80 * ByteSize.Mebi, TimeProvider.System);
+            // Slow enough from the pull's first page on that the cuts fall into it, also when this thread is kept waiting; at full speed after the last cut.
+            cap.Set(20 * ByteSize.Mebi);
             int cuts = 0;
             while (true)
             {
@@ -136,6 +137,8 @@ public sealed class PullTests
                         pair.Pull = Restart(pair, path);
                     if (pair.Pull.IsComplete && pair.Incoming.Snapshot().Verified is not null)
                         break;
+                    if (cuts == 6)
+                        cap.Set(null);
                     await pair.ConnectAsync(resume: true, cap);
                     continue;
                 }
