@@ -5,7 +5,10 @@
 //   receivers: page in staging ─▶ digest checked ─▶ trap.Install (atomic, wakes) ─▶ arrived bit
 //
 // A page that the fault thread sees as "missing and not arrived" while a receiver is installing it is wanted in vain: the source claimed it
-// for that receiver, so it does not answer, and the install wakes the guest. Nobody reads a page of guest memory here.
+// for that receiver, so it does not answer. The install wakes the guest, but between install and arrived bit the guest may give the page
+// back and touch it again, and that fault would wait for ever. So both sides look twice: the receiver sets the arrived bit and then wakes
+// whoever waits for a wanted page; the fault thread sets the wanted bit and then looks at the arrived bit again. One of them sees the other,
+// and a woken guest faults anew, now for a page that has arrived: zeros. Nobody reads a page of guest memory here.
 using Fabric.Core;
 using Fabric.Machines;
 using Fabric.Native;
@@ -80,8 +83,10 @@ internal sealed class PullSink : IDisposable
         for (long page = run.First; page < run.End; page++)
         {
             _state.MarkArrived(page);
-            if (_wanted[page])
-                _latency.End(page);
+            if (!_wanted[page])
+                continue;
+            _latency.End(page);
+            _trap.Wake(new PageRun(page, 1));
         }
 
         Interlocked.Add(ref source == 0 ? ref _zeroPages : ref _dataPages, run.Count);
@@ -152,33 +157,42 @@ internal sealed class PullSink : IDisposable
         _all.TrySetResult(true);
     }
 
-    // True if the page must be asked for. Else it has been answered, or is being asked for.
+    // True if the page must be asked for. Else it has been answered, is being asked for, or its installer will wake the guest.
     private bool MustFetch(long page)
     {
-        if (!_state.Missing.Bit(page) || _state.Arrived.Bit(page))
+        if (IsMissing(page))
+        {
+            if (!_wanted.AtomicSet(page))
+                return false;
+            Interlocked.Increment(ref _networkFaults);
+            _latency.Begin(page);
+            if (IsMissing(page))
+                return true;
+            _latency.End(page);
+        }
+        else
         {
             Interlocked.Increment(ref _minorFaults);
-            PageRun run = new(page, 1);
-            switch (_trap.InstallZeros(run))
-            {
-                case InstallOutcome.SomeAlreadyPresent:
-                    _trap.Wake(run);
-                    return false;
-                case InstallOutcome.MachineGone:
-                    throw Gone();
-                default:
-                    return false;
-            }
         }
 
-        if (!_wanted.AtomicSet(page))
-            return false;
-        Interlocked.Increment(ref _networkFaults);
-        _latency.Begin(page);
-        if (!_state.Arrived.Bit(page))
-            return true;
-        _latency.End(page);
+        FillHole(page);
         return false;
+    }
+
+    private bool IsMissing(long page) => _state.Missing.Bit(page) && !_state.Arrived.Bit(page);
+
+    // What has arrived and is a hole was given back by the guest; what was never missing is a hole at the source too: zeros.
+    private void FillHole(long page)
+    {
+        PageRun run = new(page, 1);
+        switch (_trap.InstallZeros(run))
+        {
+            case InstallOutcome.SomeAlreadyPresent:
+                _trap.Wake(run);
+                break;
+            case InstallOutcome.MachineGone:
+                throw Gone();
+        }
     }
 
     private static FabricException Gone() => new(ErrorCodes.MachineFailed, "The machine is gone: its pages cannot be installed.");

@@ -18,6 +18,7 @@ internal sealed class FakeGuest : IGuestMemory, IDisposable
     private readonly bool _receives;
     private bool _tracking;
     private FakeTrap? _trap;
+    private long _wakes;
 
     /// <param name="receives">True: a destination, whose pages begin to exist when they are written by address.</param>
     public FakeGuest(long pages, bool receives)
@@ -37,6 +38,9 @@ internal sealed class FakeGuest : IGuestMemory, IDisposable
 
     /// <summary>A page whose writes dirty tracking misses from now on: a planted defect.</summary>
     public long BlindPage { get; set; } = -1;
+
+    /// <summary>Called, without the lock, between a page's install and whatever its installer does next.</summary>
+    public Action<PageRun>? WhenInstalled { get; set; }
 
     public int Traps { get; private set; }
 
@@ -143,11 +147,12 @@ internal sealed class FakeGuest : IGuestMemory, IDisposable
     }
 
     /// <summary>The guest reads a page: its digest, after waiting for it if it is missing and trapped.</summary>
-    public UInt128 GuestRead(long page)
+    /// <param name="reported">Called under the lock when the fault, if there is one, has been reported.</param>
+    public UInt128 GuestRead(long page, Action? reported = null)
     {
         lock (_gate)
         {
-            AwaitPage(page);
+            AwaitPage(page, reported);
             return Xxh3.Hash128(At(page), PageSize);
         }
     }
@@ -172,16 +177,40 @@ internal sealed class FakeGuest : IGuestMemory, IDisposable
             _dirty[page] = true;
     }
 
-    private void AwaitPage(long page)
+    /// <summary>Waits until everything that was reported has been taken and its taker waits for more.</summary>
+    public void AwaitFaultsTaken()
+    {
+        lock (_gate)
+        {
+            while (_trap is { IsIdle: false })
+            {
+                if (!Monitor.Wait(_gate, TimeSpan.FromSeconds(20)))
+                    throw new TimeoutException("Nobody took the reported faults within 20 s.");
+            }
+        }
+    }
+
+    private void AwaitPage(long page, Action? reported = null)
     {
         if (Traps == 0 || !_receives)
             return;
         while (!_present[page] && !TrapGone)
         {
             _trap?.Report(page);
-            if (!Monitor.Wait(_gate, TimeSpan.FromSeconds(20)))
-                throw new TimeoutException($"Nobody installed page {page} within 20 s.");
+            reported?.Invoke();
+            // As in the kernel: a fault is reported once, and again only after the waiter was woken.
+            for (long woken = _wakes; woken == _wakes;)
+            {
+                if (!Monitor.Wait(_gate, TimeSpan.FromSeconds(20)))
+                    throw new TimeoutException($"Nobody installed page {page} within 20 s.");
+            }
         }
+    }
+
+    private void WakeWaiters()
+    {
+        _wakes++;
+        Monitor.PulseAll(_gate);
     }
 
     private bool TrapGone { get; set; }
@@ -190,6 +219,9 @@ internal sealed class FakeGuest : IGuestMemory, IDisposable
     {
         private readonly Queue<long> _faults = new();
         private bool _interrupted;
+        private bool _waiting;
+
+        public bool IsIdle => _waiting && _faults.Count == 0;
 
         public void Report(long page)
         {
@@ -202,7 +234,13 @@ internal sealed class FakeGuest : IGuestMemory, IDisposable
             lock (guest._gate)
             {
                 if (_faults.Count == 0 && !_interrupted)
+                {
+                    _waiting = true;
+                    Monitor.PulseAll(guest._gate);
                     Monitor.Wait(guest._gate, deadlineMilliseconds);
+                    _waiting = false;
+                }
+
                 _interrupted = false;
                 int count = 0;
                 while (count < pages.Length && _faults.TryDequeue(out long page))
@@ -227,7 +265,7 @@ internal sealed class FakeGuest : IGuestMemory, IDisposable
         public void Wake(PageRun run)
         {
             lock (guest._gate)
-                Monitor.PulseAll(guest._gate);
+                guest.WakeWaiters();
         }
 
         public void Dispose()
@@ -236,11 +274,18 @@ internal sealed class FakeGuest : IGuestMemory, IDisposable
             {
                 guest._trap = null;
                 guest.TrapGone = true;
-                Monitor.PulseAll(guest._gate);
+                guest.WakeWaiters();
             }
         }
 
         private InstallOutcome Install(PageRun run, nint source, bool zeros)
+        {
+            InstallOutcome outcome = Put(run, source, zeros);
+            guest.WhenInstalled?.Invoke(run);
+            return outcome;
+        }
+
+        private InstallOutcome Put(PageRun run, nint source, bool zeros)
         {
             lock (guest._gate)
             {
@@ -260,7 +305,7 @@ internal sealed class FakeGuest : IGuestMemory, IDisposable
                     guest._present[page] = true;
                 }
 
-                Monitor.PulseAll(guest._gate);
+                guest.WakeWaiters();
                 return outcome;
             }
         }

@@ -91,7 +91,37 @@ public sealed class PullTests
         pair.Destination.GuestGiveBack(18);
         UInt128 again = await Task.Run(() => pair.Destination.GuestRead(18));
         Assert.Equal(pair.Source.Peek(17), again);
-        Assert.Equal(1, pair.Incoming.Snapshot().MinorFaults);
+        Assert.True(pair.Incoming.Snapshot().MinorFaults >= 1);
+    }
+
+    /// <summary>
+    /// The guest gives the page back and touches it again before the installer has noted that it arrived. The fault thread, which took that
+    /// second fault while the page still counted as missing, cannot answer it; without the installer's second look the guest would wait for ever.
+    /// </summary>
+    [Fact(Timeout = 60 * Second)]
+    public async Task A_page_given_back_and_touched_again_while_it_is_being_installed_does_not_leave_the_guest_waiting()
+    {
+        await using TransferPair pair = new(300);
+        Fill(pair.Source, 3);
+        await pair.ConnectAsync();
+        await pair.FinishAsync(HandOverKind.Pull);
+        await pair.TokenAsync();
+        TaskCompletionSource<UInt128> again = new(TaskCreationOptions.RunContinuationsAsynchronously);
+        int installs = 0;
+        pair.Destination.WhenInstalled = run =>
+        {
+            if (run.First != 18 || Interlocked.Increment(ref installs) != 1)
+                return;
+            pair.Destination.GuestGiveBack(18);
+            using ManualResetEventSlim reported = new();
+            _ = Task.Factory.StartNew(() => pair.Destination.GuestRead(18, reported.Set), TaskCreationOptions.LongRunning)
+                .ContinueWith(again.SetFromTask, TaskScheduler.Default);
+            reported.Wait();
+            pair.Destination.AwaitFaultsTaken();
+        };
+        // What this first reader sees depends on whether it runs before or after the page was given back.
+        await Task.Factory.StartNew(() => pair.Destination.GuestRead(18), TaskCreationOptions.LongRunning);
+        Assert.Equal(pair.Source.Peek(17), await again.Task.WaitAsync(TimeSpan.FromSeconds(30)));
     }
 
     /// <summary>Cut at random moments, again and again; every time a new agent (or the same) resumes from the state. Nothing is lost, nothing differs.</summary>
