@@ -25,7 +25,7 @@ public sealed record QemuOptions
     public string ShimPath { get; init; } = Path.Combine(AppContext.BaseDirectory, "libfabric-shim.so");
 
     /// <summary>A versioned machine type, the same on all hosts: the device state of one does not load into another.</summary>
-    public string MachineType { get; init; } = "pc-q35-7.2";
+    public string MachineType { get; init; } = "pc-q35-7.2,sata=off";
 
     /// <summary>
     /// A CPU model that every host can offer, the same on all hosts. Null takes the default of the accelerator, see <see cref="QemuCommandLine"/>.
