@@ -101,6 +101,20 @@ public sealed partial class OutgoingTransfer
     // On resume the first wants may come before the map has been put together.
     private readonly ManualResetEventSlim _resumed = new();
 
+    private const int NeighbourShift = 3;
+    private const int NeighboursOf = WantList.MaxPages >> (NeighbourShift + 1);
+
+    private void SendUrgently(ReadOnlySpan<long> pages)
+    {
+        while (!pages.IsEmpty)
+        {
+            int some = Math.Min(pages.Length, Limits.PagesPerFrame);
+            pages[..some].CopyTo(_urgentSender.Chunk);
+            _urgentSender.SendPages(some, PageFlags.Frozen | PageFlags.Pull, 0);
+            pages = pages[some..];
+        }
+    }
+
     private void UrgentLoop()
     {
         long[] wanted = new long[WantList.MaxPages];
@@ -115,12 +129,13 @@ public sealed partial class OutgoingTransfer
                 _resumed.Wait(_life.Ended);
             PullSource pull = _pull ?? throw _channels.Urgent.Malformed("wanted pages before any are missing");
             int kept = pull.ClaimWanted(wanted.AsSpan(0, count));
-            for (int sent = 0; sent < kept;)
+            SendUrgently(wanted.AsSpan(0, kept));
+            // Until the token is passed it is the loading of the device state that waits, for few pages that lie close together (the queues of
+            // virtio devices), and nothing is pushed yet: what lies around goes behind them.
+            if (!_tokenSent && !_resume && kept <= NeighboursOf)
             {
-                int some = Math.Min(kept - sent, Limits.PagesPerFrame);
-                wanted.AsSpan(sent, some).CopyTo(_urgentSender.Chunk);
-                _urgentSender.SendPages(some, PageFlags.Frozen | PageFlags.Pull, 0);
-                sent += some;
+                int more = pull.ClaimAround(wanted, kept, NeighbourShift);
+                SendUrgently(wanted.AsSpan(kept, more));
             }
         }
     }

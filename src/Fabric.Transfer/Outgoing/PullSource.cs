@@ -38,6 +38,32 @@ internal sealed class PullSource(PageBitmap missing, IPageOrder order)
     }
 
     /// <summary>
+    /// Claims what is missing in the aligned blocks of 2^<paramref name="shift"/> pages around claimed pages; those come first in
+    /// <paramref name="pages"/>, ascending. Returns how many were added behind them; the span is large enough for any.
+    /// </summary>
+    public int ClaimAround(Span<long> pages, int claimed, int shift)
+    {
+        int end = claimed;
+        long done = -1;
+        for (int i = 0; i < claimed; i++)
+        {
+            long block = pages[i] >> shift;
+            if (block == done)
+                continue;
+            done = block;
+            long last = Math.Min((block + 1) << shift, missing.Length);
+            for (long page = block << shift; page < last && end < pages.Length; page++)
+            {
+                if (missing.AtomicClear(page))
+                    pages[end++] = page;
+            }
+        }
+
+        Interlocked.Add(ref _left, claimed - end);
+        return end - claimed;
+    }
+
+    /// <summary>
     /// Claims wanted pages for the urgent connection: sorts them, keeps those that were still unclaimed, returns how many. Tells the order.
     /// </summary>
     public int ClaimWanted(Span<long> pages)
