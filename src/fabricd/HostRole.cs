@@ -1,9 +1,9 @@
-using System.Diagnostics.Metrics;
 using System.Net;
 using Fabric.Actors;
 using Fabric.Api;
 using Fabric.Core;
 using Fabric.Daemon.Configuration;
+using Fabric.Daemon.Rehearsals;
 using Fabric.Daemon.State;
 using Fabric.Daemon.Steps;
 using Fabric.Host;
@@ -32,9 +32,10 @@ internal sealed partial class HostRole : IAsyncDisposable
     private readonly IReadOnlyList<IMachineFactory> _machines;
     private readonly HttpService _http;
     private readonly HostAnnouncer _announcer;
+    private readonly RehearsalRun _rehearsal;
 
-    private HostRole(HostSettings settings, HostAgent agent, LinkHome links, IReadOnlyList<IMachineFactory> machines, HttpService http, HostAnnouncer announcer) =>
-        (_settings, _agent, _links, _machines, _http, _announcer) = (settings, agent, links, machines, http, announcer);
+    private HostRole(HostSettings settings, HostAgent agent, LinkHome links, IReadOnlyList<IMachineFactory> machines, HttpService http, HostAnnouncer announcer, RehearsalRun rehearsal) =>
+        (_settings, _agent, _links, _machines, _http, _announcer, _rehearsal) = (settings, agent, links, machines, http, announcer, rehearsal);
 
     public Uri AgentUrl => _http.Urls[0];
 
@@ -78,7 +79,8 @@ internal sealed partial class HostRole : IAsyncDisposable
             var registration = new HostRegistration(
                 name, agent.Incarnation, http.Urls[0], agent.Data, memory, Environment.ProcessorCount, [.. machines.Select(m => m.Kind)], ServiceVersion.Text);
             announcer = new HostAnnouncer(settings.ControlUrls, registration, time, new Random(), logs.CreateLogger<HostAnnouncer>());
-            return new HostRole(settings, agent, links, machines, http, announcer);
+            var rehearsal = new RehearsalRun(NewRehearsal(settings, state, machines, logs, time), agent, waits: ledgers.List().Count > 0, time);
+            return new HostRole(settings, agent, links, machines, http, announcer, rehearsal);
         }
         catch
         {
@@ -108,12 +110,14 @@ internal sealed partial class HostRole : IAsyncDisposable
             machine.Dispose();
         }
 
+        await _rehearsal.DisposeAsync();
         await _agent.DisposeAsync();
         Directory.Delete(_settings.MemoryDirectory, recursive: true);
     }
 
     public async ValueTask DisposeAsync()
     {
+        await _rehearsal.DisposeAsync();
         await _announcer.DisposeAsync();
         await _http.DisposeAsync();
         await _agent.DisposeAsync();
@@ -122,16 +126,26 @@ internal sealed partial class HostRole : IAsyncDisposable
             factory.Dispose();
     }
 
+    private static QemuOptions Qemu(HostSettings settings, StateDirectory state) => new()
+    {
+        Directory = Path.Combine(state.Root, "qemu"),
+        MemoryDirectory = settings.MemoryDirectory,
+        ConsoleDirectory = Consoles(state),
+        Binary = settings.Qemu,
+    };
+
+    private static Rehearsal NewRehearsal(HostSettings settings, StateDirectory state, IReadOnlyList<IMachineFactory> machines, ILoggerFactory logs, TimeProvider time)
+    {
+        const string Name = "rehearsal";
+        bool qemu = machines.Any(m => m.Kind == MachineKind.Qemu);
+        var options = new RehearsalOptions(Path.Combine(state.Root, Name), Path.Combine(settings.MemoryDirectory, Name), qemu ? Qemu(settings, state) : null);
+        return new Rehearsal(options, logs, time, new Random());
+    }
+
     /// <summary>Synthetic machines run everywhere; QEMU ones where the machine has what they need.</summary>
     private static List<IMachineFactory> Machines(HostSettings settings, StateDirectory state, ILoggerFactory logs, TimeProvider time, ILogger log)
     {
-        var options = new QemuOptions
-        {
-            Directory = Path.Combine(state.Root, "qemu"),
-            MemoryDirectory = settings.MemoryDirectory,
-            ConsoleDirectory = Path.Combine(state.Root, "console"),
-            Binary = settings.Qemu,
-        };
+        var options = Qemu(settings, state);
         List<IMachineFactory> machines = [];
         var checks = Preflight.Run(new PreflightOptions { QemuBinary = options.Binary, ShimPath = options.ShimPath, MemoryDirectory = settings.MemoryDirectory, MemoryBytes = 0 });
         if (Preflight.WhyNot(checks) is { } lacking)
@@ -144,31 +158,12 @@ internal sealed partial class HostRole : IAsyncDisposable
             machines.Add(new QemuMachineFactory(options, time, new Random(), logs.CreateLogger<QemuMachineFactory>()));
         }
 
-        Directory.CreateDirectory(options.ConsoleDirectory);
-        machines.Add(new SyntheticMachineFactory(options.ConsoleDirectory, time));
+        Directory.CreateDirectory(Consoles(state));
+        machines.Add(new SyntheticMachineFactory(Consoles(state), time));
         return machines;
     }
 
-    /// <summary>The link actor outlives the agent's own actors, whose streams it counts: it has a system of its own.</summary>
-    private sealed class LinkHome : IAsyncDisposable
-    {
-        private readonly ActorSystem _actors;
-        private readonly Meter _meter = new("Fabric.Host.Link");
-
-        public LinkHome(ILoggerFactory logs, TimeProvider time)
-        {
-            _actors = new ActorSystem(time, new Random(), new ThreadPoolDispatcher(), logs);
-            Actor = LinkBudgets.Spawn(_actors, bytesPerSecond: null, new LinkMetrics(_meter));
-        }
-
-        public IActorRef<LinkMessage> Actor { get; }
-
-        public async ValueTask DisposeAsync()
-        {
-            await _actors.DisposeAsync();
-            _meter.Dispose();
-        }
-    }
+    private static string Consoles(StateDirectory state) => Path.Combine(state.Root, "console");
 
     private static long MemoryOf(string directory) => new DriveInfo(directory).TotalSize;
 
