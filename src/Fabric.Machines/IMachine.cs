@@ -54,6 +54,12 @@ public interface IMachine : IAsyncDisposable
     /// <summary>Path of the file that holds what the guest wrote on its serial line.</summary>
     string ConsoleLog { get; }
 
+    /// <summary>The clock's time stamp when the hypervisor last let the vCPUs run; null where that is not known. Any thread.</summary>
+    long? RunsSince => null;
+
+    /// <summary>The same for when they last had stopped.</summary>
+    long? StandsSince => null;
+
     ValueTask<MachineStatus> QueryStatusAsync(CancellationToken cancellation);
 
     /// <summary>Stops the vCPUs; in-flight disk requests are finished. Idempotent.</summary>

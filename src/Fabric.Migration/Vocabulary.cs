@@ -93,7 +93,7 @@ public sealed record MigrationStats
     /// <summary>Bytes a second that crossed the wire, measured over the last round.</summary>
     public long? WireRate { get; init; }
 
-    /// <summary>Guest stopped → the source was told that it runs at the destination.</summary>
+    /// <summary>Guest stopped → guest runs at the destination, as the source measures it: both ways of the network are in it.</summary>
     public double? DowntimeMs { get; init; }
 
     /// <summary>Token sent → guest running, as the destination measured it.</summary>

@@ -50,10 +50,10 @@ public interface IOutgoingTransfer : IAsyncDisposable
     Task FinishStoppedAsync(HandOverKind kind, Task<byte[]> deviceState, CancellationToken cancellation);
 
     /// <summary>
-    /// Sends the run token. Call only after the ledger holds <c>token-sent</c>. Returns when the destination said that the VM runs.
-    /// An exception means <em>unknown</em>: only the supervisor can find out.
+    /// Sends the run token. Call only after the ledger holds <c>token-sent</c>. Returns when the destination said that the VM runs, with how long
+    /// it had been running when that was said. An exception means <em>unknown</em>: only the supervisor can find out.
     /// </summary>
-    Task PassTokenAsync(Epoch epoch, CancellationToken cancellation);
+    Task<TimeSpan> PassTokenAsync(Epoch epoch, CancellationToken cancellation);
 
     /// <summary>After a <see cref="HandOverKind.Pull"/> hand-over: answers wanted pages and pushes the others until the destination has all.</summary>
     Task ServePullAsync(CancellationToken cancellation);
@@ -67,8 +67,8 @@ public interface IIncomingHandler
     /// </summary>
     Task LoadDeviceStateAsync(ReadOnlyMemory<byte> state, HandOverKind kind, CancellationToken cancellation);
 
-    /// <summary>Record the token durably, then let the VM run; returns when it runs. An exception means that the token was refused, durably.</summary>
-    Task AcceptTokenAsync(Epoch epoch, CancellationToken cancellation);
+    /// <summary>Record the token durably, then let the VM run; returns when it runs, with how long it has been running (0 where that is not known). An exception means that the token was refused, durably.</summary>
+    Task<TimeSpan> AcceptTokenAsync(Epoch epoch, CancellationToken cancellation);
 
     /// <summary>
     /// After a pull: every page is here and verified as far as was promised. Make that durable; the source is told only afterwards, since it then lets

@@ -103,7 +103,7 @@ internal static class DataPlane
     {
         public Task LoadDeviceStateAsync(ReadOnlyMemory<byte> state, HandOverKind kind, CancellationToken cancellation) => Task.CompletedTask;
 
-        public Task AcceptTokenAsync(Epoch epoch, CancellationToken cancellation) => Task.CompletedTask;
+        public Task<TimeSpan> AcceptTokenAsync(Epoch epoch, CancellationToken cancellation) => Task.FromResult(TimeSpan.Zero);
 
         public Task CompletePullAsync(bool? verified, CancellationToken cancellation) => Task.CompletedTask;
     }

@@ -106,8 +106,12 @@ internal sealed class IncomingHandler(IMachine machine, MigrationId migration, I
         vm.TryTell(new IncomingReady(migration, kind));
     }
 
-    public async Task AcceptTokenAsync(Epoch epoch, CancellationToken cancellation) =>
+    public async Task<TimeSpan> AcceptTokenAsync(Epoch epoch, CancellationToken cancellation)
+    {
+        long began = time.GetTimestamp();
         await vm.AskAsync<VmMessage, bool>(reply => new TokenArrived(migration, epoch, reply), AcceptDeadline, time, cancellation);
+        return machine.RunsSince is { } since && since >= began ? time.GetElapsedTime(since) : TimeSpan.Zero;
+    }
 
     public async Task CompletePullAsync(bool? verified, CancellationToken cancellation) =>
         await vm.AskAsync<VmMessage, bool>(reply => new PullArrived(migration, verified, reply), AcceptDeadline, time, cancellation);

@@ -93,7 +93,15 @@ internal sealed partial class MemoryActor(IActorRef<VmMessage> vm, IDataPlane pl
     }
 
     /// <summary>Work on a quiet stream, beside the actor; its end is the answer.</summary>
-    private void WithStill(IReply<bool> reply, Func<IOutgoingTransfer, CancellationToken, Task> work)
+    private void WithStill(IReply<bool> reply, Func<IOutgoingTransfer, CancellationToken, Task> work) => WithStill(
+        reply,
+        async (transfer, stopping) =>
+        {
+            await work(transfer, stopping);
+            return true;
+        });
+
+    private void WithStill<T>(IReply<T> reply, Func<IOutgoingTransfer, CancellationToken, Task<T>> work)
     {
         if (_outgoing is not OutgoingState.Still still)
         {
@@ -106,8 +114,7 @@ internal sealed partial class MemoryActor(IActorRef<VmMessage> vm, IDataPlane pl
             {
                 try
                 {
-                    await work(still.Transfer, stopping);
-                    reply.Succeed(true);
+                    reply.Succeed(await work(still.Transfer, stopping));
                 }
                 catch (Exception e) when (e is FabricException or OperationCanceledException or IOException)
                 {

@@ -16,6 +16,7 @@ internal sealed partial class HandOverOperation(IMachine machine, IActorRef<VmMe
     private static readonly TimeSpan TokenDeadline = TimeSpan.FromSeconds(30);
 
     // Timestamps of the steps, for the record of where the guest's pause went.
+    private long _stood;
     private long _stopped;
     private long _saved;
     private long _ready;
@@ -23,13 +24,11 @@ internal sealed partial class HandOverOperation(IMachine machine, IActorRef<VmMe
     /// <param name="stopLimit">Longest time that the guest may stand before the token has left; then the hand-over is called off.</param>
     internal async Task<HandOverOutcome> RunAsync(MigrationId migration, Epoch epoch, HandOverKind kind, TimeSpan stopLimit, CancellationToken cancellation)
     {
-        long stopped;
         try
         {
             await memory.AskAsync<MemoryMessage, bool>(reply => new StopRounds(kind, reply), RoundDeadline, time, cancellation);
             using var deadline = new CancellationTokenSource(stopLimit, time);
             using var either = CancellationTokenSource.CreateLinkedTokenSource(cancellation, deadline.Token);
-            stopped = time.GetTimestamp();
             await StopAndCopyAsync(migration, epoch, kind, stopLimit, either.Token);
         }
         catch (Exception e) when (e is FabricException or OperationCanceledException or IOException)
@@ -39,10 +38,13 @@ internal sealed partial class HandOverOperation(IMachine machine, IActorRef<VmMe
 
         try
         {
-            await memory.AskAsync<MemoryMessage, bool>(reply => new PassToken(epoch, reply), TokenDeadline, time, CancellationToken.None);
-            long running = time.GetTimestamp();
-            LogPassed(machine.Spec.Name.Value, Ms(stopped, running), Ms(stopped, _stopped), Ms(_stopped, _saved), Ms(_saved, _ready), Ms(_ready, running));
-            return new HandOverOutcome.Passed(time.GetElapsedTime(stopped, running));
+            var running = await memory.AskAsync<MemoryMessage, TimeSpan>(reply => new PassToken(epoch, reply), TokenDeadline, time, CancellationToken.None);
+            // An upper bound: from when the vCPUs stood to the word that they run, less the time that they ran before it was said.
+            long told = time.GetTimestamp();
+            var downtime = time.GetElapsedTime(_stood, told) - running;
+            LogPassed(
+                machine.Spec.Name.Value, downtime.TotalMilliseconds, Ms(_stood, _stopped), Ms(_stopped, _saved), Ms(_saved, _ready), Ms(_ready, told) - running.TotalMilliseconds);
+            return new HandOverOutcome.Passed(downtime);
         }
         catch (Exception e) when (e is FabricException or OperationCanceledException or IOException)
         {
@@ -53,8 +55,11 @@ internal sealed partial class HandOverOperation(IMachine machine, IActorRef<VmMe
     /// <summary>Returns when the destination would accept the token and <c>token-sent</c> is durable here.</summary>
     private async Task StopAndCopyAsync(MigrationId migration, Epoch epoch, HandOverKind kind, TimeSpan stopLimit, CancellationToken cancellation)
     {
+        long began = _stood = time.GetTimestamp();
         await machine.StopAsync(cancellation);
         _stopped = time.GetTimestamp();
+        if (machine.StandsSince is { } stands && stands > began && stands < _stopped)
+            _stood = stands;
         var state = machine.SaveDeviceStateAsync(releaseDisks: true, cancellation).AsTask();
         var finished = memory.AskAsync<MemoryMessage, bool>(reply => new FinishStopped(kind, state, reply, cancellation), stopLimit, time, cancellation);
         try

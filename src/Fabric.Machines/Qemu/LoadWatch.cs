@@ -3,10 +3,20 @@ namespace Fabric.Machines.Qemu;
 /// <summary>
 /// What a machine's events say that somebody waits for. <see cref="OnEvent"/> runs on the QMP reader's thread, the rest on callers' threads.
 /// </summary>
-internal sealed class LoadWatch
+internal sealed class LoadWatch(TimeProvider time)
 {
+    private static readonly TimeSpan OldestEvent = TimeSpan.FromSeconds(5);
+
     private TaskCompletionSource<bool>? _outcome;
     private volatile string? _shutdownReason;
+    private long _resumedAt = long.MinValue;
+    private long _stoppedAt = long.MinValue;
+
+    /// <summary>When the vCPUs last were let run, by QEMU's own clock: on a busy host its word is read much later.</summary>
+    internal long? ResumedAt => Known(ref _resumedAt);
+
+    /// <summary>When they last had stopped.</summary>
+    internal long? StoppedAt => Known(ref _stoppedAt);
 
     /// <summary>Why the guest shut down, as QEMU named it; null when it did not.</summary>
     internal string? ShutdownReason => _shutdownReason;
@@ -28,9 +38,25 @@ internal sealed class LoadWatch
                 if (status is "completed" or "failed")
                     Volatile.Read(ref _outcome)?.TrySetResult(status == "completed");
                 break;
+            case "RESUME":
+                Volatile.Write(ref _resumedAt, StampOf(happened));
+                break;
+            case "STOP":
+                Volatile.Write(ref _stoppedAt, StampOf(happened));
+                break;
             case "SHUTDOWN":
                 _shutdownReason = MachineFiles.Printable(QmpJson.Text(happened.Data, "reason") ?? "unknown");
                 break;
         }
+    }
+
+    private static long? Known(ref long stamp) => Volatile.Read(ref stamp) is var at and not long.MinValue ? at : null;
+
+    /// <summary>QEMU stamps events with the wall clock, which may be set meanwhile: an age that cannot be is none.</summary>
+    private long StampOf(QmpEvent happened)
+    {
+        long now = time.GetTimestamp();
+        var age = happened.At is { } at ? time.GetUtcNow() - at : TimeSpan.Zero;
+        return age > TimeSpan.Zero && age < OldestEvent ? now - (long)(age.TotalSeconds * time.TimestampFrequency) : now;
     }
 }

@@ -65,6 +65,10 @@ internal sealed partial class QemuMachine : IMachine
 
     public string ConsoleLog => _files.ConsoleLog;
 
+    public long? RunsSince => _load.ResumedAt;
+
+    public long? StandsSince => _load.StoppedAt;
+
     public async ValueTask<MachineStatus> QueryStatusAsync(CancellationToken cancellation)
     {
         if (_process.HasExited)

@@ -73,7 +73,7 @@ public sealed partial class QemuMachineFactory : IMachineFactory, IDisposable
             return null;
         }
 
-        var load = new LoadWatch();
+        var load = new LoadWatch(_time);
         var qmp = new QmpSession(record.Files.Qmp, _options, _time, load.OnEvent);
         QemuMemory? memory = null;
         try
@@ -126,7 +126,7 @@ public sealed partial class QemuMachineFactory : IMachineFactory, IDisposable
 
     private async Task<QemuMachine> OpenAsync(LaunchedQemu launched, VmSpec spec, MachineBirth birth, MachineFiles files, CancellationToken cancellation)
     {
-        var load = new LoadWatch();
+        var load = new LoadWatch(_time);
         var qmp = new QmpSession(files.Qmp, _options, _time, load.OnEvent);
         QemuMachine? machine = null;
         QemuMemory? memory = null;

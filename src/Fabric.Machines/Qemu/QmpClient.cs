@@ -19,8 +19,8 @@ using Fabric.Core;
 
 namespace Fabric.Machines.Qemu;
 
-/// <summary>Something that QEMU reported by itself.</summary>
-internal readonly record struct QmpEvent(string Name, JsonElement Data);
+/// <summary>Something that QEMU reported by itself; <paramref name="At"/>: when, by the wall clock.</summary>
+internal readonly record struct QmpEvent(string Name, JsonElement Data, DateTimeOffset? At = null);
 
 /// <summary>One connection to one QEMU. Calls may overlap. A broken connection stays broken: make a new one.</summary>
 internal sealed class QmpClient : IDisposable
@@ -277,7 +277,7 @@ internal sealed class QmpClient : IDisposable
         if (message.TryGetProperty("QMP", out var greeting) && greeting.ValueKind == JsonValueKind.Object)
             _greeting.TrySetResult(greeting);
         else if (message.TryGetProperty("event", out var name) && name.ValueKind == JsonValueKind.String)
-            _onEvent(new QmpEvent(name.GetString()!, message.TryGetProperty("data", out var data) ? data : default));
+            _onEvent(new QmpEvent(name.GetString()!, message.TryGetProperty("data", out var data) ? data : default, QmpJson.Moment(message, "timestamp")));
         else if (message.TryGetProperty("return", out var result))
             Find(message, line)?.Completion.TrySetResult(result);
         else if (message.TryGetProperty("error", out var error))

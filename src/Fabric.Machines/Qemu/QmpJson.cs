@@ -20,4 +20,14 @@ internal static class QmpJson
         element.ValueKind == JsonValueKind.Object && element.TryGetProperty(name, out var member) && member.ValueKind == JsonValueKind.Object
             ? member
             : null;
+
+    /// <summary>A moment as QEMU writes it: an object of seconds since 1970 and microseconds.</summary>
+    internal static DateTimeOffset? Moment(JsonElement element, string name)
+    {
+        const long LatestSecond = 253_402_300_799;
+        return Object(element, name) is { } moment && Number(moment, "seconds") is >= 0 and <= LatestSecond and var seconds
+            && Number(moment, "microseconds") is >= 0 and < 1_000_000 and var micros
+                ? DateTimeOffset.FromUnixTimeSeconds(seconds).AddMicroseconds(micros)
+                : null;
+    }
 }

@@ -202,16 +202,19 @@ public sealed partial class IncomingTransfer : IIncomingTransfer
         _control!.Send(FrameKind.Ready);
         Epoch epoch = await _life.WithinAsync(_token.Task, Timeout.InfiniteTimeSpan, "The run token", cancellation);
         long began = _time.GetTimestamp();
+        TimeSpan running;
         try
         {
-            await handler.AcceptTokenAsync(epoch, cancellation);
+            running = await handler.AcceptTokenAsync(epoch, cancellation);
         }
         catch (Exception e) when (e is not OperationCanceledException)
         {
             throw SayError(FrameKind.TokenRefused, (ulong)epoch.Value, e);
         }
 
-        _control.Send(FrameKind.Running, (ulong)epoch.Value, BitConverter.GetBytes((long)_time.GetElapsedTime(began).TotalMicroseconds));
+        byte[] body = new byte[RunningBody.Size];
+        new RunningBody(_time.GetElapsedTime(began) - running, running).Write(body);
+        _control.Send(FrameKind.Running, (ulong)epoch.Value, body);
     }
 
     private FabricException SayError(FrameKind kind, ulong argument, Exception cause)

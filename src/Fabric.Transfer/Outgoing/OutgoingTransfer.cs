@@ -40,13 +40,16 @@ public sealed partial class OutgoingTransfer : IOutgoingTransfer
     private bool _agreed;
     private bool _pushed;
     private bool _looked;
+
+    // Read by the urgent thread.
+    private volatile bool _tokenSent;
     private int _round;
     private long _barrier;
 
     // What the destination is expected to say next; the control thread completes them.
     private readonly Answer<bool> _termsAccepted = new();
     private readonly Answer<bool> _ready = new();
-    private readonly Answer<long> _running = new();
+    private readonly Answer<RunningBody> _running = new();
     private readonly Answer<bool> _pullDone = new();
     private readonly Lock _barrierGate = new();
     private long _barrierReached;
@@ -120,12 +123,17 @@ public sealed partial class OutgoingTransfer : IOutgoingTransfer
         };
     }
 
-    public async Task PassTokenAsync(Epoch epoch, CancellationToken cancellation)
+    public async Task<TimeSpan> PassTokenAsync(Epoch epoch, CancellationToken cancellation)
     {
         _running.Expect();
+        _tokenSent = true;
+        long sent = _time.GetTimestamp();
         SendControl(FrameKind.Token, (ulong)epoch.Value);
-        long micros = await _life.WithinAsync(_running.Task, _settings.AnswerDeadline, "The destination's word that the VM runs", cancellation);
-        Volatile.Write(ref _resumeMicroseconds, micros);
+        RunningBody said = await _life.WithinAsync(_running.Task, _settings.AnswerDeadline, "The destination's word that the VM runs", cancellation);
+        Volatile.Write(ref _resumeMicroseconds, (long)said.Resume.TotalMicroseconds);
+        // More than the whole exchange it cannot have been.
+        TimeSpan most = _time.GetElapsedTime(sent);
+        return said.Running < most ? said.Running : most;
     }
 
     /// <summary>Ends the connections, waits for the threads. Not from one of them.</summary>
@@ -235,7 +243,9 @@ public sealed partial class OutgoingTransfer : IOutgoingTransfer
                     _ready.Say(true, _channels.Control, header.Kind);
                     break;
                 case FrameKind.Running:
-                    _running.Say(Math.Max(0, BitConverter.ToInt64(body)), _channels.Control, header.Kind);
+                    if (!RunningBody.TryDecode(body, out RunningBody running, out FabricError? error))
+                        throw new FabricException(error);
+                    _running.Say(running, _channels.Control, header.Kind);
                     break;
                 case FrameKind.PullDone:
                     _pullDone.Say(body[0] == 1, _channels.Control, header.Kind);

@@ -41,6 +41,38 @@ public readonly record struct TermsBody(int PageSize, long PageCount, int BulkCo
 }
 
 /// <summary>
+/// The VM runs. Body of Running. <paramref name="Resume"/>: from the token's arrival until it ran. <paramref name="Running"/>: since then, until
+/// this was sent. Microseconds on the wire.
+/// </summary>
+public readonly record struct RunningBody(TimeSpan Resume, TimeSpan Running)
+{
+    public const int Size = 16;
+    private static readonly TimeSpan Most = TimeSpan.FromHours(1);
+
+    public void Write(Span<byte> destination)
+    {
+        BinaryPrimitives.WriteInt64LittleEndian(destination, Micros(Resume));
+        BinaryPrimitives.WriteInt64LittleEndian(destination[8..], Micros(Running));
+    }
+
+    public static bool TryDecode(ReadOnlySpan<byte> source, out RunningBody running, [NotNullWhen(false)] out FabricError? error)
+    {
+        running = default;
+        if (source.Length != Size)
+            return Refuse.As($"a word that the VM runs of {source.Length} bytes", out error);
+        long resume = BinaryPrimitives.ReadInt64LittleEndian(source);
+        long since = BinaryPrimitives.ReadInt64LittleEndian(source[8..]);
+        if (resume < 0 || resume > Micros(Most) || since < 0 || since > Micros(Most))
+            return Refuse.As($"a resume in {resume} us, {since} us ago", out error);
+        running = new RunningBody(TimeSpan.FromMicroseconds(resume), TimeSpan.FromMicroseconds(since));
+        error = null;
+        return true;
+    }
+
+    private static long Micros(TimeSpan time) => Math.Max(0, (long)time.TotalMicroseconds);
+}
+
+/// <summary>
 /// Everything of the hand-over is on its way. Body of Finish. <paramref name="LastBarrier"/>: what the destination must have reached on all
 /// bulk connections before it may go on. <paramref name="MissingPages"/>: set bits of the whole missing map; 0 when nothing is pulled.
 /// </summary>

@@ -129,7 +129,7 @@ public readonly record struct FrameHeader(FrameKind Kind, byte Flags, int TableL
             FrameKind.Digests => (DigestPiece.DigestSize, SmallBody),
             FrameKind.Finish => (FinishBody.Size, FinishBody.Size),
             FrameKind.NotReady or FrameKind.TokenRefused or FrameKind.Bye => (ErrorText.MinSize, ErrorText.MaxSize),
-            FrameKind.Running => (8, 8),
+            FrameKind.Running => (16, 16),
             FrameKind.Want => (8, WantList.MaxPages * 8),
             FrameKind.PullDone => (1, 1),
             FrameKind.TermsAccepted or FrameKind.Barrier or FrameKind.BarrierReached or FrameKind.Ready or FrameKind.Token

@@ -122,15 +122,16 @@ internal sealed class MemoryNetwork
             await Step("ready", cancellation);
         }
 
-        public async Task PassTokenAsync(Epoch epoch, CancellationToken cancellation)
+        public async Task<TimeSpan> PassTokenAsync(Epoch epoch, CancellationToken cancellation)
         {
             await Step("token", cancellation);
             var handler = await _handler.Task;
             // A token that is on its way arrives even if the source dies meanwhile.
-            await handler.AcceptTokenAsync(epoch, CancellationToken.None);
+            var running = await handler.AcceptTokenAsync(epoch, CancellationToken.None);
             if (_kind == HandOverKind.Complete)
                 _received.TrySetResult();
             await Step("running", cancellation);
+            return running;
         }
 
         public async Task ServePullAsync(CancellationToken cancellation)

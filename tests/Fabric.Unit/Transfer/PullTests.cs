@@ -256,6 +256,38 @@ public sealed class PullTests
         Assert.Equal(0, source.Left);
     }
 
+    [Fact]
+    public void What_lies_around_wanted_pages_is_claimed_behind_them_once()
+    {
+        PageBitmap missing = new(21);
+        missing.SetAll();
+        PullSource source = new(missing, new ForwardPivotOrder());
+        long[] pages = new long[64];
+        (pages[0], pages[1], pages[2]) = (20, 3, 1);
+        int kept = source.ClaimWanted(pages.AsSpan(0, 3));
+        Assert.Equal([1, 3, 20], pages[..kept]);
+        int more = source.ClaimAround(pages, kept, shift: 3);
+        Assert.Equal([0, 2, 4, 5, 6, 7, 16, 17, 18, 19], pages[kept..(kept + more)]);
+        Assert.Equal(8, source.Left);
+        Assert.Equal(0, source.ClaimAround(pages, kept, shift: 3));
+        Assert.Equal(8, source.Claim(pages));
+    }
+
+    [Theory(Timeout = 60 * Second)]
+    [InlineData(0)]
+    [InlineData(600_000)]
+    public async Task The_token_tells_how_long_the_vm_has_been_running_and_never_more_than_the_exchange_took(int claimedMilliseconds)
+    {
+        await using TransferPair pair = new(300) { RunsFor = TimeSpan.FromMilliseconds(claimedMilliseconds) };
+        Fill(pair.Source, 3);
+        await pair.ConnectAsync();
+        await pair.FinishAsync(HandOverKind.Complete);
+        long began = TimeProvider.System.GetTimestamp();
+        TimeSpan running = await pair.TokenAsync();
+        Assert.InRange(running, TimeSpan.Zero, TimeProvider.System.GetElapsedTime(began));
+        Assert.Equal(claimedMilliseconds > 0, running > TimeSpan.Zero);
+    }
+
     private static PullState Restart(TransferPair pair, string path)
     {
         pair.Pull.Dispose();

@@ -58,6 +58,9 @@ internal sealed class TransferPair : IAsyncDisposable, IIncomingHandler
     public Task<Epoch> Accepted => _accepted.Task;
 
     /// <summary>What the destination's machine does while it loads its state, and before it accepts the token.</summary>
+    /// <summary>For how long the VM runs when the destination says that it does.</summary>
+    public TimeSpan RunsFor { get; set; }
+
     public Func<Task> WhileLoading { get; set; } = () => Task.CompletedTask;
 
     public Func<Task> BeforeAccept { get; set; } = () => Task.CompletedTask;
@@ -88,7 +91,7 @@ internal sealed class TransferPair : IAsyncDisposable, IIncomingHandler
 
     public Task FinishAsync(HandOverKind kind) => Outgoing.FinishStoppedAsync(kind, Task.FromResult(State), CancellationToken.None);
 
-    public Task TokenAsync() => Outgoing.PassTokenAsync(new Epoch(7), CancellationToken.None);
+    public Task<TimeSpan> TokenAsync() => Outgoing.PassTokenAsync(new Epoch(7), CancellationToken.None);
 
     public async Task LoadDeviceStateAsync(ReadOnlyMemory<byte> state, HandOverKind kind, CancellationToken cancellation)
     {
@@ -96,10 +99,11 @@ internal sealed class TransferPair : IAsyncDisposable, IIncomingHandler
         await WhileLoading();
     }
 
-    public async Task AcceptTokenAsync(Epoch epoch, CancellationToken cancellation)
+    public async Task<TimeSpan> AcceptTokenAsync(Epoch epoch, CancellationToken cancellation)
     {
         await BeforeAccept();
         _accepted.TrySetResult(epoch);
+        return RunsFor;
     }
 
     public Task CompletePullAsync(bool? verified, CancellationToken cancellation) => Task.CompletedTask;

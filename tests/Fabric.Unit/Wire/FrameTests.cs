@@ -52,6 +52,13 @@ public sealed class FrameTests
         finish.Write(bytes);
         Assert.True(FinishBody.TryDecode(bytes.AsSpan(0, FinishBody.Size), out FinishBody finish2, out _));
         Assert.Equal(finish, finish2);
+        RunningBody running = new(TimeSpan.FromMicroseconds(1234), TimeSpan.FromMicroseconds(56));
+        running.Write(bytes);
+        Assert.True(RunningBody.TryDecode(bytes.AsSpan(0, RunningBody.Size), out RunningBody running2, out _));
+        Assert.Equal(running, running2);
+        new RunningBody(TimeSpan.FromHours(2), TimeSpan.Zero).Write(bytes);
+        Assert.False(RunningBody.TryDecode(bytes.AsSpan(0, RunningBody.Size), out _, out FabricError? tooLong));
+        Assert.Contains("7200000000", tooLong.Message, StringComparison.Ordinal);
         FabricError error = new(ErrorCodes.Corrupt, new string('ü', 5000));
         int length = ErrorText.Write(error, bytes);
         Assert.True(length <= ErrorText.MaxSize);
@@ -104,6 +111,7 @@ public sealed class FrameTests
             ErrorText.TryDecode(bytes, out _, out _);
             TermsBody.TryDecode(bytes, out _, out _);
             FinishBody.TryDecode(bytes, out _, out _);
+            RunningBody.TryDecode(bytes, out _, out _);
             MapPiece.TryMerge(bytes, (ulong)random.NextInt64(-3, 200), VmPages, words, out _);
             WantList.TryDecode(bytes, VmPages, wanted, out _, out _);
             DigestPiece.TryCheck(bytes.Length, (ulong)random.NextInt64(-3, VmPages + 3), VmPages, out _, out _);
