@@ -104,6 +104,8 @@ public sealed class SocketDataPlane : IDataPlane
 
         public MigrationStats Snapshot() => inner.Snapshot();
 
+        public Task<FabricError?> Over => inner.Over;
+
         public Task<RoundReport> PushRoundAsync(CancellationToken cancellation) => inner.PushRoundAsync(cancellation);
 
         public Task PrepareFinishAsync(HandOverKind kind, CancellationToken cancellation) => inner.PrepareFinishAsync(kind, cancellation);

@@ -95,6 +95,8 @@ public sealed partial class OutgoingTransfer : IOutgoingTransfer
         _ping = time.CreateTimer(static t => ((OutgoingTransfer)t!).Ping(), this, settings.PingInterval, settings.PingInterval);
     }
 
+    public Task<FabricError?> Over => _life.Over;
+
     public MigrationStats Snapshot()
     {
         RoundReport? last = _lastRound;
@@ -206,6 +208,10 @@ public sealed partial class OutgoingTransfer : IOutgoingTransfer
         try
         {
             _channels.Control.Send(FrameKind.Ping);
+        }
+        catch (FabricException e) when (e.Error.Code == ErrorCodes.Unreachable)
+        {
+            // The peer may have said its last word (that the VM runs) and closed. The control thread reads what is still there, then sees the end itself.
         }
         catch (FabricException e)
         {
