@@ -191,6 +191,8 @@ internal sealed class FakeFactory(string host, RunObserver observer) : IMachineF
 
         public nint Address => 0;
 
+        public IDisposable Pin() => new CancellationTokenSource();
+
         public void ReadPresence(PageBitmap present) => present.Clear();
 
         public void StartDirtyTracking()

@@ -64,4 +64,32 @@ public sealed class TransferLifeTests
         await pair.Incoming.DisposeAsync();
         Assert.NotNull(await pair.Outgoing.Over.WaitAsync(TimeSpan.FromSeconds(10)));
     }
+
+    /// <summary>
+    /// The machine dies and is disposed while threads read or write its memory, on either side. Without the pins this ends the test process: a page that is
+    /// not mapped any more is no exception that could be caught.
+    /// </summary>
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public async Task A_machine_that_ends_in_the_middle_takes_its_agent_with_it_nowhere(bool atSource)
+    {
+        const long Pages = 4096;
+        for (int i = 0; i < 10; i++)
+        {
+            await using var pair = new TransferPair(Pages);
+            for (long page = 0; page < Pages; page++)
+                pair.Source.GuestWrite(page, 1);
+            await pair.ConnectAsync();
+            await pair.Outgoing.PushRoundAsync(CancellationToken.None);
+            for (long page = 0; page < Pages; page++)
+                pair.Source.GuestWrite(page, 2);
+            var pushing = pair.Outgoing.PushRoundAsync(CancellationToken.None);
+            await Task.Yield();
+            (atSource ? pair.Source : pair.Destination).Dispose();
+            await Record.ExceptionAsync(() => pushing);
+            await pair.DisconnectAsync();
+            Assert.Throws<ObjectDisposedException>(() => (atSource ? pair.Source : pair.Destination).Address);
+        }
+    }
 }
