@@ -26,6 +26,7 @@ public sealed record HostAgentSeams(
 public sealed class HostAgent : IHostAgent, IAsyncDisposable
 {
     private static readonly TimeSpan CommandDeadline = TimeSpan.FromSeconds(60);
+    private static readonly TimeSpan RecoverDeadline = TimeSpan.FromSeconds(5);
     private static readonly TimeSpan StopDeadline = TimeSpan.FromSeconds(10);
     private const int ConsoleBytesMost = 256 * 1024;
 
@@ -77,9 +78,27 @@ public sealed class HostAgent : IHostAgent, IAsyncDisposable
         }
 
         var agent = new HostAgent(options, seams);
-        foreach (var vm in known)
-            agent.ActorOf(vm);
+        await agent.RecoverAsync(known, cancellation);
         return agent;
+    }
+
+    /// <summary>
+    /// Returns when every VM that a ledger names has been said in the facts: who asks this agent next would take a VM that is absent for one that is gone.
+    /// One that takes longer than the others may hold up stands there as what it is, unknown.
+    /// </summary>
+    private async Task RecoverAsync(IReadOnlyList<VmName> known, CancellationToken cancellation)
+    {
+        foreach (var vm in known)
+            _parts.Facts.Publish(vm, VmFacts.From(vm, new FabricError(ErrorCodes.Conflict, "The agent was started and has not read its ledger yet."), null, new VmState()));
+        var recovered = known.Select(vm => ActorOf(vm).AskAsync<VmMessage, bool>(static reply => new RecoveryAwaited(reply), RecoverDeadline, _seams.Time, cancellation)).ToList();
+        try
+        {
+            await Task.WhenAll(recovered);
+        }
+        catch (FabricException e)
+        {
+            _seams.Loggers.CreateLogger<HostAgent>().LogWarning("Not every VM was recovered within {Deadline}: {Error}", RecoverDeadline, e.Error);
+        }
     }
 
     /// <summary>

@@ -99,11 +99,18 @@ public interface IGuestMemory
     long PageCount { get; }
 
     /// <summary>
-    /// Address of the agent's own mapping of page 0. It is valid while the machine lives. Rules: at the source any present page
+    /// Address of the agent's own mapping of page 0. It is valid until the machine is disposed, or the last pin is. Rules: at the source any present page
     /// may be read; at a destination a page may be written before the guest runs, and after that a page must not be
     /// touched until it has arrived (a touch would create a zero page). Only <c>Fabric.Native</c> follows this address.
     /// </summary>
     nint Address { get; }
+
+    /// <summary>
+    /// Keeps <see cref="Address"/> valid until the result is disposed, also when the machine ends and is disposed meanwhile. Every thread that follows the
+    /// address does so under a pin: its machine may die at any moment. Any thread.
+    /// </summary>
+    /// <exception cref="FabricException">machine-failed: the machine was disposed already.</exception>
+    IDisposable Pin();
 
     /// <summary>Sets exactly the bits of the pages that exist (a page that was never touched, or was given back, is a hole and reads as zeros).</summary>
     void ReadPresence(PageBitmap present);

@@ -28,7 +28,10 @@ public abstract record AgentCommand(CommandHeader Header);
 /// <summary>Start a new VM here with the right to run (run epoch 1). Answered when it runs.</summary>
 public sealed record CreateVm(CommandHeader Header, VmSpec Spec) : AgentCommand(Header);
 
-/// <summary>End the VM and forget it. Refused while a migration of it is under way.</summary>
+/// <summary>
+/// End the VM and forget it. Refused while a migration of it is under way, unless the header names that migration: the supervisor then says that it
+/// ended `lost`, and what is left of it (the source's frozen copy, the destination's half) is ended with the VM.
+/// </summary>
 public sealed record DeleteVm(CommandHeader Header) : AgentCommand(Header);
 
 /// <summary>

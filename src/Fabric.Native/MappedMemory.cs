@@ -6,12 +6,15 @@ namespace Fabric.Native;
 
 /// <summary>
 /// A region of memory outside the garbage collector: a shared mapping of a file (a guest's RAM) or anonymous pages (staging).
-/// Owned by whoever made it; <see cref="Dispose"/> unmaps, after which the address must not be used. Not thread-safe in its
-/// disposal: the owner first waits for everyone who uses the address.
+/// Owned by whoever made it; <see cref="Dispose"/> unmaps, after which the address must not be used. Threads that may use the address when its owner lets go
+/// of it hold a <see cref="Pin"/> meanwhile: the pages then stay until the last of them is gone. Reading unmapped pages ends the process.
 /// </summary>
 public sealed partial class MappedMemory : IDisposable
 {
+    private readonly Lock _gate = new();
     private nint _address;
+    private int _pins; // under _gate
+    private bool _released; // under _gate
 
     private MappedMemory(nint address, long length)
     {
@@ -50,11 +53,57 @@ public sealed partial class MappedMemory : IDisposable
         return Map(length, Libc.MapPrivate | Libc.MapAnonymous, -1);
     }
 
+    /// <summary>Keeps the pages mapped until the result is disposed, whatever their owner does. Any thread.</summary>
+    /// <exception cref="FabricException">machine-failed: the owner has let go of them already.</exception>
+    public IDisposable Pin()
+    {
+        lock (_gate)
+        {
+            if (_released)
+                throw new FabricException(ErrorCodes.MachineFailed, "The memory has been let go of: its machine is gone.");
+            _pins++;
+            return new PinOf(this);
+        }
+    }
+
+    /// <summary>Unmaps, at once or when the last pin is gone. Idempotent.</summary>
     public void Dispose()
+    {
+        lock (_gate)
+        {
+            if (_released)
+                return;
+            _released = true;
+            if (_pins > 0)
+                return;
+        }
+
+        Unmap();
+    }
+
+    private void Unpin()
+    {
+        lock (_gate)
+        {
+            if (--_pins > 0 || !_released)
+                return;
+        }
+
+        Unmap();
+    }
+
+    private void Unmap()
     {
         nint address = Interlocked.Exchange(ref _address, 0);
         if (address != 0 && Libc.Unmap(address, (nuint)Length) != 0)
             throw NativeError.Last($"munmap of {Length} bytes");
+    }
+
+    private sealed class PinOf(MappedMemory memory) : IDisposable
+    {
+        private MappedMemory? _memory = memory;
+
+        public void Dispose() => Interlocked.Exchange(ref _memory, null)?.Unpin();
     }
 
     private static MappedMemory Map(long length, int flags, int descriptor)

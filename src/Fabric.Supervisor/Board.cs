@@ -20,9 +20,10 @@ internal sealed record HostLevel(HostFacts? Facts, DateTimeOffset? UnreachableSi
 /// Where actors publish what they know and queries read it: immutable values, replaced whole. Each value has one writer (its entity's actor, a host's watcher); anybody reads.
 /// Every publication raises <see cref="Version"/> and wakes those that wait for a change.
 /// </summary>
-internal sealed class Board(TimeProvider time)
+/// <param name="registerWithin">How long after this node opened nothing follows from a host's not having registered.</param>
+internal sealed class Board(TimeProvider time, TimeSpan registerWithin)
 {
-    private readonly DateTimeOffset _started = time.GetUtcNow();
+    private long _openedAt; // UTC ticks; 0: not yet
     private readonly ConcurrentDictionary<HostName, HostLevel> _hosts = new();
     private readonly ConcurrentDictionary<VmName, VmState> _vms = new();
     private readonly ConcurrentDictionary<MigrationId, KnownState> _migrations = new();
@@ -41,7 +42,21 @@ internal sealed class Board(TimeProvider time)
 
     public IEnumerable<BatchState> Batches => _batches.Values;
 
-    public HostLevel Host(HostName host) => _hosts.GetValueOrDefault(host) ?? new HostLevel(null, _started);
+    /// <summary>
+    /// A host that was never heard is silent since hosts could register here: the time that this node needed to get its shards is not the host's silence.
+    /// </summary>
+    public HostLevel Host(HostName host) => _hosts.GetValueOrDefault(host) ?? new HostLevel(null, Opened ?? time.GetUtcNow());
+
+    /// <summary>When hosts could register for the first time; null before.</summary>
+    public DateTimeOffset? Opened => Interlocked.Read(ref _openedAt) is > 0 and var ticks ? new DateTimeOffset(ticks, TimeSpan.Zero) : null;
+
+    /// <summary>From now on hosts can register.</summary>
+    public void Open() => Interlocked.CompareExchange(ref _openedAt, time.GetUtcNow().UtcTicks, 0);
+
+    /// <summary>What to say of a host that is not registered: for a moment after this node's start that means nothing.</summary>
+    public FabricError UnknownHost(HostName host) => Opened is { } opened && time.GetUtcNow() - opened >= registerWithin
+        ? new FabricError(ErrorCodes.NotFound, $"There is no host '{host}'.", "fabric host list")
+        : new FabricError(ErrorCodes.Unreachable, $"Host '{host}' has not registered with this control node, which started a moment ago.", "Try again in a few seconds.");
 
     public VmState? Vm(VmName vm) => _vms.GetValueOrDefault(vm);
 

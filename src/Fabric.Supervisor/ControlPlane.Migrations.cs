@@ -63,7 +63,7 @@ public sealed partial class ControlPlane
         return found.Count switch
         {
             1 => Task.FromResult(Reports.Of(found[0])),
-            0 => throw new FabricException(ErrorCodes.NotFound, $"There is no evacuation '{Label.Shorten(id)}'.", "List them first."),
+            0 => throw Missing(null, $"There is no evacuation '{Label.Shorten(id)}'.", "List them first."),
             _ => throw new FabricException(ErrorCodes.Ambiguous, $"'{Label.Shorten(id)}' begins several evacuation ids.", "Give more characters."),
         };
     }
@@ -104,6 +104,6 @@ public sealed partial class ControlPlane
             _ => throw new FabricException(ErrorCodes.Ambiguous, $"'{prefix}' begins the ids of several migrations.", "Give more characters."),
         };
 
-        FabricException NotFound() => new(ErrorCodes.NotFound, $"There is no migration '{Label.Shorten(idOrPrefix)}'.", "fabric migration list");
+        FabricException NotFound() => Missing(null, $"There is no migration '{Label.Shorten(idOrPrefix)}'.", "fabric migration list");
     }
 }

@@ -47,7 +47,7 @@ public sealed partial class ControlPlane : IControlPlane, IAsyncDisposable
 #pragma warning disable CA5394 // Jitter and ids, no secrets: tickets come from SupervisorOptions.NewTicket.
         _actors = new ActorSystem(time, new Random(random.Next()), dispatcher ?? new ThreadPoolDispatcher(), loggers);
         var ids = new IdSource(time, new Random(random.Next()));
-        var board = new Board(time);
+        var board = new Board(time, options.RegisterWithin);
         _services = new ControlServices(journal, agents, hosts, board, new MovementGate(board), ids, time, loggers, options);
         _map = new ShardMap(options.Shards);
         _region = new ShardRegion(_actors, _services, _map);
@@ -61,6 +61,7 @@ public sealed partial class ControlPlane : IControlPlane, IAsyncDisposable
         foreach (var host in _services.Hosts.All)
             Watch(host.Registration.Name);
         await _leases.StartAsync(_map.All, cancellation);
+        _services.Board.Open();
     }
 
     /// <summary>Stops deciding: leases are given back, running VMs and migrations are left as they are for the next owner.</summary>
@@ -154,14 +155,18 @@ public sealed partial class ControlPlane : IControlPlane, IAsyncDisposable
     private IActorRef<WatcherMessage> Watch(HostName host) => _watchers.GetOrAdd(
         host,
         name => new Lazy<IActorRef<WatcherMessage>>(() => _actors.Spawn(
-            $"watch-{name}", () => new HostWatcher(_services, name), new ActorOptions { MaxRestarts = int.MaxValue, MailboxCapacity = 64 }))).Value;
+            $"watch-{name}", () => new HostWatcher(_services, name, _region.HostShows), new ActorOptions { MaxRestarts = int.MaxValue, MailboxCapacity = 64 }))).Value;
 
     private RegisteredHost RequireHost(HostName host) => _services.Hosts.Find(host)
-        ?? throw new FabricException(ErrorCodes.NotFound, $"There is no host '{host}'.", "fabric host list");
+        ?? throw new FabricException(_services.Board.UnknownHost(host));
 
     private VmState RequireVm(VmName vm) => _services.Board.Vm(vm) is { Status: not VmStatus.Absent } known
         ? known
-        : throw new FabricException(ErrorCodes.NotFound, $"There is no VM '{vm}'.", "fabric vm list");
+        : throw Missing("vm/" + vm, $"There is no VM '{vm}'.", "fabric vm list");
+
+    /// <summary>"Not found" is a statement about the journal: before it was read nobody can make it.</summary>
+    private FabricException Missing(string? key, string message, string hint) =>
+        new(_region.Unread(key) ?? new FabricError(ErrorCodes.NotFound, message, hint));
 
     /// <summary>Bytes up to the last whole UTF-8 character, so that a character that is still being written is read whole the next time. All, if none is whole.</summary>
     private static int WholeCharacters(byte[] bytes)

@@ -34,6 +34,12 @@ public sealed record SupervisorOptions
     /// <summary>Between tries of a command whose outcome is unknown; doubles to sixteen times, jitter of half.</summary>
     public TimeSpan CommandRetry { get; init; } = TimeSpan.FromMilliseconds(200);
 
+    /// <summary>Agents register every second or so: for this long after a start a host that has not registered is not called unknown.</summary>
+    public TimeSpan RegisterWithin { get; init; } = TimeSpan.FromSeconds(3);
+
+    /// <summary>A host that was silent for so long is left out of a deletion by force, and told when it comes back.</summary>
+    public TimeSpan ForceAfter { get; init; } = TimeSpan.FromSeconds(5);
+
     /// <summary>Of one question to an actor of this process. Longer than an agent's command, since some answers wait for one.</summary>
     public TimeSpan Ask { get; init; } = TimeSpan.FromSeconds(120);
 

@@ -30,6 +30,9 @@ public interface IOutgoingTransfer : IAsyncDisposable
     /// <summary>Current counters; any thread.</summary>
     MigrationStats Snapshot();
 
+    /// <summary>Completes when the transfer is over: with what broke it, or with null when it was disposed. Also while nobody calls anything.</summary>
+    Task<FabricError?> Over { get; }
+
     /// <summary>
     /// First call: every present page. Later calls: what became dirty meanwhile. Returns after the destination confirmed all of it.
     /// Reports how many pages are dirty at its end, without re-arming them.

@@ -131,6 +131,8 @@ internal static class DataPlane
 
         public nint Address => _memory.Address;
 
+        public IDisposable Pin() => _memory.Pin();
+
         public void FillWithNoise()
         {
             byte[] noise = GC.AllocateUninitializedArray<byte>(PageSize, pinned: true);

@@ -45,8 +45,16 @@ public sealed class SocketDataPlane : IDataPlane
                 route.Endpoint, route.Terms.Migration, route.Ticket, route.Terms.BulkConnections, _settings, _time, cancellation);
             // A migration's own limit is a budget of its own; without one it shares the link's.
             var cap = route.BandwidthBytesPerSecond is { } own ? new BandwidthCap(own, _time) : budget;
-            var transfer = new OutgoingTransfer(memory, route.Terms, channels, cap, _settings, _time, _loggers.CreateLogger<OutgoingTransfer>(), route.Resume);
-            return new Counted(transfer, () => _links.TryTell(new CloseStream(route.Peer)));
+            try
+            {
+                var transfer = new OutgoingTransfer(memory, route.Terms, channels, cap, _settings, _time, _loggers.CreateLogger<OutgoingTransfer>(), route.Resume);
+                return new Counted(transfer, () => _links.TryTell(new CloseStream(route.Peer)));
+            }
+            catch
+            {
+                channels.Dispose(); // the machine ended while the connections were made
+                throw;
+            }
         }
         catch
         {
@@ -103,6 +111,8 @@ public sealed class SocketDataPlane : IDataPlane
         private int _closed;
 
         public MigrationStats Snapshot() => inner.Snapshot();
+
+        public Task<FabricError?> Over => inner.Over;
 
         public Task<RoundReport> PushRoundAsync(CancellationToken cancellation) => inner.PushRoundAsync(cancellation);
 

@@ -14,15 +14,17 @@ internal sealed partial class MemoryActor
     private void OnExpectIncoming(ExpectIncoming m)
     {
         LeaveIncoming();
+        IIncomingDoor? door = null;
         try
         {
-            var door = plane.Expect(m.Route, m.Machine.Memory);
+            door = plane.Expect(m.Route, m.Machine.Memory);
             StartProgress();
             Receive(m.Route, m.Machine, door, broken: false);
             m.Reply.Succeed(true);
         }
         catch (FabricException e)
         {
+            door?.Dispose();
             m.Reply.Fail(e.Error);
         }
     }

@@ -37,10 +37,12 @@ internal sealed partial class MemoryActor
         switch (_outgoing)
         {
             case OutgoingState.Connecting s when s.Route.Terms.Migration == m.Migration && s.Options.Mode == MigrationMode.PostCopy:
+                WatchEnd(m.Transfer);
                 _outgoing = new OutgoingState.Still(s.Route, m.Transfer, s.Memory);
                 vm.TryTell(new PushConverged(m.Migration, MigrationMode.PostCopy));
                 break;
             case OutgoingState.Connecting s when s.Route.Terms.Migration == m.Migration:
+                WatchEnd(m.Transfer);
                 StartRound(new OutgoingState.Pushing(s.Route, s.Options, m.Transfer, s.Memory, new PushHistory(Context.Time.GetTimestamp(), []), RoundRuns: false, Converged: null, Quiet: null));
                 break;
             case OutgoingState.Reconnecting s when s.Route.Terms.Migration == m.Migration:
@@ -51,6 +53,12 @@ internal sealed partial class MemoryActor
                 break;
         }
     }
+
+    /// <summary>A stream on which nothing is under way (converged, still) breaks too, and its VM must hear of it: nobody else would.</summary>
+    private void WatchEnd(IOutgoingTransfer transfer) => Context.PipeToSelf<MemoryMessage>(
+        async stopping => await transfer.Over.WaitAsync(stopping) is { } error ? new OutgoingOver(transfer, error) : new Ignore(),
+        static over => over,
+        static _ => new Ignore());
 
     private void OnConnectFailed(ConnectFailed m)
     {
@@ -92,6 +100,13 @@ internal sealed partial class MemoryActor
         if (s.Quiet is { } asked)
         {
             GoStill(s, asked);
+            return;
+        }
+
+        if (s.Transfer.Over is { IsCompletedSuccessfully: true, Result: { } error })
+        {
+            // It broke behind the round's last confirmation.
+            OnOutgoingBroke(new OutgoingBroke(s.Transfer, error));
             return;
         }
 
@@ -141,10 +156,15 @@ internal sealed partial class MemoryActor
                 _outgoing = s with { Quiet = m };
                 break;
             default:
-                m.Reply.Fail(new FabricError(ErrorCodes.Conflict, "There is no outgoing stream to finish."));
+                m.Reply.Fail(NoStream());
                 break;
         }
     }
+
+    /// <summary>Whoever asks for a stream that broke hears why, not only that it is gone.</summary>
+    private FabricError NoStream() => _outgoing is OutgoingState.None { Why: { } why }
+        ? why
+        : new FabricError(ErrorCodes.Conflict, $"The outgoing stream is {_outgoing.GetType().Name.ToLowerInvariant()}; there is nothing to finish.");
 
     private void GoStill(OutgoingState.Pushing s, StopRounds asked)
     {
@@ -189,13 +209,28 @@ internal sealed partial class MemoryActor
         vm.TryTell(new PullServed(s.Route.Terms.Migration));
     }
 
+    /// <summary>Work that is under way on the stream fails by itself and says so; only where nothing is, this is the one who does.</summary>
+    private void OnOutgoingOver(OutgoingOver m)
+    {
+        switch (_outgoing)
+        {
+            case OutgoingState.Pushing { RoundRuns: false } s when ReferenceEquals(s.Transfer, m.Transfer):
+                OnOutgoingBroke(new OutgoingBroke(m.Transfer, m.Error));
+                break;
+            case OutgoingState.Still s when ReferenceEquals(s.Transfer, m.Transfer):
+                // The hand-over may be using it: whoever takes this word, or ends the hand-over, lets it go.
+                vm.TryTell(new PushBroke(s.Route.Terms.Migration, m.Error));
+                break;
+        }
+    }
+
     private void OnOutgoingBroke(OutgoingBroke m)
     {
         if (!ReferenceEquals(TransferOf(_outgoing), m.Transfer))
             return;
         metrics.Broke();
         var broken = _outgoing;
-        LeaveOutgoing(new OutgoingState.None());
+        LeaveOutgoing(new OutgoingState.None(m.Error));
         switch (broken)
         {
             case OutgoingState.Pushing s:

@@ -52,6 +52,7 @@ internal sealed partial class MemoryActor(IActorRef<VmMessage> vm, IDataPlane pl
             case NextRound m: OnNextRound(m); break;
             case RoundEnded m: OnRoundEnded(m); break;
             case OutgoingBroke m: OnOutgoingBroke(m); break;
+            case OutgoingOver m: OnOutgoingOver(m); break;
             case Served m: OnServed(m); break;
             case ExpectIncoming m: OnExpectIncoming(m); break;
             case ReceiveAgain m: OnReceiveAgain(m); break;
@@ -105,7 +106,7 @@ internal sealed partial class MemoryActor(IActorRef<VmMessage> vm, IDataPlane pl
     {
         if (_outgoing is not OutgoingState.Still still)
         {
-            reply.Fail(new FabricError(ErrorCodes.Conflict, $"The outgoing stream is {_outgoing.GetType().Name.ToLowerInvariant()}, not still."));
+            reply.Fail(NoStream());
             return;
         }
 

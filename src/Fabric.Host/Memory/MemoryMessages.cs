@@ -51,6 +51,9 @@ internal sealed record NextRound(IOutgoingTransfer Transfer) : MemoryMessage;
 
 internal sealed record OutgoingBroke(IOutgoingTransfer Transfer, FabricError Error) : MemoryMessage;
 
+/// <summary>The stream ended with an error, whatever was under way on it.</summary>
+internal sealed record OutgoingOver(IOutgoingTransfer Transfer, FabricError Error) : MemoryMessage;
+
 internal sealed record Served(IOutgoingTransfer Transfer) : MemoryMessage;
 
 internal sealed record ConnectAgain(MigrationId Migration) : MemoryMessage;

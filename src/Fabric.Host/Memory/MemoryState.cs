@@ -1,3 +1,4 @@
+using Fabric.Core;
 using Fabric.Host.Link;
 using Fabric.Machines;
 using Fabric.Migration;
@@ -8,7 +9,8 @@ namespace Fabric.Host.Memory;
 /// <summary>Source half. A state holds only what is true in it.</summary>
 internal abstract record OutgoingState
 {
-    internal sealed record None : OutgoingState;
+    /// <summary><paramref name="Why"/>: what broke the stream that was here.</summary>
+    internal sealed record None(FabricError? Why = null) : OutgoingState;
 
     internal sealed record Connecting(OutgoingRoute Route, MigrationOptions Options, IGuestMemory Memory) : OutgoingState;
 

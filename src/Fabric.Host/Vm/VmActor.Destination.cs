@@ -158,7 +158,9 @@ internal sealed partial class VmActor
                 _live.PullBroken = true;
                 _live.LastError = error;
                 break;
-            case IncomingStep.Complete when m.Error is null:
+            case IncomingStep.Complete:
+                // Also when the stream broke on its last word: nothing is to come any more. A source that did not hear it is released by the supervisor.
+                _memory.TryTell(new EndIncoming());
                 parts.RemovePullMap(m.Migration);
                 break;
         }

@@ -22,11 +22,15 @@ internal sealed partial class VmActor
         try
         {
             machine = Recorded is { Machine: { } adoption, Spec: { } spec } ? await parts.Factory(spec.Machine).AdoptAsync(adoption, Context.Stopping) : null;
-            _unrecovered = null;
+            if (_unrecovered is not null)
+                (_unrecovered, _live.Note, _live.RunState) = (null, null, VmRunState.Exited);
         }
         catch (FabricException e)
         {
             _unrecovered = e.Error;
+            // It is there and stands or runs as it did: "exited" would make others give the VM up.
+            _live.RunState = VmRunState.Paused;
+            _live.Note = $"Its machine is not adopted yet: {e.Error.Message}";
             _logger.LogWarning("The machine of VM {Vm} cannot be adopted yet: {Error}", name, e.Error);
             Context.TellAfter(AdoptionRetry, new RecoverAgain());
             return;

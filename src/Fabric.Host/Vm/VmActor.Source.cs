@@ -238,8 +238,9 @@ internal sealed partial class VmActor
     {
         RefuseWhenBusy();
         var migration = RequireMigration(c);
+        // `lost` is a definite word: a pull that waits for these pages ends with it.
         if (Recorded.Outgoing is not { Phase: SourcePhase.TokenSent or SourcePhase.HandedOver or SourcePhase.Drained } outgoing || outgoing.Migration != migration || _live.Machine is not { } machine)
-            throw new FabricException(ErrorCodes.Conflict, $"VM '{name}': host {parts.Host} has nothing to serve for migration {migration} ({Recorded.Outgoing?.Phase.ToString() ?? "nothing"}).");
+            throw new FabricException(ErrorCodes.Lost, $"VM '{name}': host {parts.Host} has nothing to serve for migration {migration} ({Recorded.Outgoing?.Phase.ToString() ?? "nothing"}, {(_live.Machine is null ? "no machine" : "a machine")}).");
         if (outgoing.Phase == SourcePhase.TokenSent)
         {
             // The supervisor has the destination's word that it accepted: that is what this command says.

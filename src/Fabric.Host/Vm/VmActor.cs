@@ -63,6 +63,7 @@ internal sealed partial class VmActor(VmName name, HostParts parts) : Actor<VmMe
         switch (message)
         {
             case Execute m: await OnExecuteAsync(m with { Reply = new AfterPublishing(_outbox, m.Reply) }); break;
+            case RecoveryAwaited m: m.Reply.Succeed(true); break;
             case MachineMade m: await OnMachineMadeAsync(m); break;
             case MachineExited m: OnMachineExited(m); break;
             case PushConverged m: OnPushConverged(m); break;
@@ -219,15 +220,39 @@ internal sealed partial class VmActor(VmName name, HostParts parts) : Actor<VmMe
         return null;
     }
 
+    /// <summary>
+    /// A command that names a migration says that this migration ended `lost`: whatever is left of it here goes with the VM. The record of its end and
+    /// of the deletion are one write, so there is no state in which the right to run could come back.
+    /// </summary>
     private async ValueTask OnDeleteAsync(DeleteVm c, IReply<CommandResult> reply)
     {
         RefuseWhenBusy();
-        if (Recorded.Outgoing is { Ended: false } || Recorded.Incoming is { Ended: false })
+        if (c.Header.RunEpoch < Recorded.RunEpoch)
+            throw new FabricException(ErrorCodes.RefusedByEpoch, $"The command is about run epoch {c.Header.RunEpoch}; VM '{name}' is at {Recorded.RunEpoch} on host {parts.Host}.");
+        var ends = EndsOfLost(c.Header.Migration);
+        if ((Recorded.Outgoing is { Ended: false } || Recorded.Incoming is { Ended: false }) && ends is null)
             throw new FabricException(ErrorCodes.Conflict, $"VM '{name}' is being migrated.", "Wait for the migration's end or abort it.");
+        _memory.TryTell(new EndOutgoing());
+        _memory.TryTell(new EndIncoming());
         await DropMachineAsync();
-        Ledger.Append(new VmRecord.Deleted(), new VmRecord.Answered(c.Header.Id, null));
-        reply.Succeed(new CommandResult(c.Header.Id, null));
+        if (ends is { } end)
+            Ledger.Append(end, new VmRecord.Deleted(), new VmRecord.Answered(c.Header.Id, null));
+        else
+            Ledger.Append(new VmRecord.Deleted(), new VmRecord.Answered(c.Header.Id, null));
+        if (ends is VmRecord.IncomingLost { Migration: var pulled })
+            parts.RemovePullMap(pulled);
+        Done(c, reply);
     }
+
+    /// <summary>The record that ends a lost migration in this ledger; null when it is not open here, or open in a phase from which nothing is ever lost.</summary>
+    private VmRecord? EndsOfLost(MigrationId? lost) => Recorded switch
+    {
+        { Outgoing: { Phase: SourcePhase.TokenSent or SourcePhase.HandedOver or SourcePhase.Drained } outgoing } when outgoing.Migration == lost =>
+            new VmRecord.Released(outgoing.Migration),
+        { Incoming: { Step: IncomingStep.Accepted } incoming } when incoming.Migration == lost =>
+            new VmRecord.IncomingLost(incoming.Migration, "The VM was deleted after its migration was lost."),
+        _ => null,
+    };
 
     private async ValueTask OnSetBalloonAsync(SetBalloon c, IReply<CommandResult> reply)
     {

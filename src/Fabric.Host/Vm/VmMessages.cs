@@ -12,6 +12,9 @@ public abstract record VmMessage;
 /// <summary>A supervisor asks.</summary>
 internal sealed record Execute(AgentCommand Command, IReply<CommandResult> Reply) : VmMessage;
 
+/// <summary>Answered once the ledger was read, what it says was done, and the facts say so.</summary>
+internal sealed record RecoveryAwaited(IReply<bool> Reply) : VmMessage;
+
 /// <summary>A machine asked for by CreateVm or PrepareIncoming was made, or not.</summary>
 internal sealed record MachineMade(AgentCommand Command, IMachine? Machine, FabricError? Error) : VmMessage;
 

@@ -45,6 +45,8 @@ internal sealed class QemuMemory : IGuestMemory, IDisposable
 
     public nint Address => _mapping.Address;
 
+    public IDisposable Pin() => _mapping.Pin();
+
     public bool TryFill(PageRun run, nint source)
     {
         PageBytes.WriteFile(_file.Handle, run.First * PageSize, source, (long)run.Count * PageSize);

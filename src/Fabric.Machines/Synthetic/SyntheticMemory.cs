@@ -77,6 +77,8 @@ internal sealed class SyntheticMemory : IGuestMemory, IDisposable
 
     public nint Address => _bytes.Address;
 
+    public IDisposable Pin() => _bytes.Pin();
+
     internal bool IsGone => _gone;
 
     public void ReadPresence(PageBitmap present)

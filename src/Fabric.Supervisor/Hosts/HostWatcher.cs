@@ -1,5 +1,6 @@
 using Fabric.Actors;
 using Fabric.Core;
+using Fabric.Supervisor.Vms;
 using Fabric.Wire.Agent;
 
 namespace Fabric.Supervisor.Hosts;
@@ -23,7 +24,8 @@ internal sealed record AgentReborn(Guid Incarnation) : WatcherMessage;
 /// Follows one host: long-polls its facts and publishes them as the host's level. A host is unreachable after a number of polls missed in a row, and reachable again
 /// with the first facts that come; until then its last facts stand, marked with the time of the first miss.
 /// </summary>
-internal sealed class HostWatcher(ControlServices services, HostName host) : Actor<WatcherMessage>
+/// <param name="leftOver">Called with a VM of which the host shows something that is over; at each answer, so it may be forgotten.</param>
+internal sealed class HostWatcher(ControlServices services, HostName host, Action<VmName, HostName> leftOver) : Actor<WatcherMessage>
 {
     private HostFacts? _facts;
     private DateTimeOffset? _firstMiss;
@@ -83,6 +85,11 @@ internal sealed class HostWatcher(ControlServices services, HostName host) : Act
         services.Hosts.Seen(host);
         if (news)
             services.Board.Publish(host, new HostLevel(facts, null));
+        foreach (var vm in facts.Vms)
+        {
+            if (Leftovers.At(services.Board, host, vm) is not null)
+                leftOver(vm.Name, host);
+        }
     }
 
     private void Miss()

@@ -46,7 +46,7 @@ internal static class MigrationRules
         if (vm.Owner == destination)
             return new FabricError(ErrorCodes.InvalidArgument, $"VM '{vm.Name}' runs at '{destination}' already.", "Choose another destination: fabric host list");
         return services.Hosts.Find(destination) is null
-            ? new FabricError(ErrorCodes.NotFound, $"There is no host '{destination}'.", "fabric host list")
+            ? services.Board.UnknownHost(destination)
             : BatchPlanner.Refusal(vm.Spec!, AsDestination(services, destination));
     }
 

@@ -20,6 +20,9 @@ internal sealed record VmWanted(VmName Vm, IReply<IActorRef<VmMessage>> Reply) :
 
 internal sealed record HostWanted(HostName Host, IReply<IActorRef<HostMessage>> Reply) : ShardMessage;
 
+/// <summary>A host shows something of this VM that is over.</summary>
+internal sealed record VmShown(VmName Vm, HostName Host) : ShardMessage;
+
 /// <summary><paramref name="Plan"/>: what to begin; the answer comes once it is durable.</summary>
 internal sealed record BatchWanted(BatchPlan Plan, IReply<IActorRef<BatchMessage>> Reply) : ShardMessage;
 
@@ -43,6 +46,10 @@ internal sealed class ShardActor(ControlServices services, ShardTenure tenure, I
                 break;
             case VmWanted wanted:
                 wanted.Reply.Succeed(Vm(wanted.Vm));
+                break;
+            case VmShown shown:
+                if (_vms.TryGetValue(shown.Vm, out var known))
+                    known.TryTell(new HostShows(shown.Host));
                 break;
             case HostWanted wanted:
                 wanted.Reply.Succeed(Host(wanted.Host));
@@ -81,7 +88,8 @@ internal sealed class ShardActor(ControlServices services, ShardTenure tenure, I
 
         await foreach (var stream in StreamsAsync(BatchSupervisor.StreamPrefix))
         {
-            Batch(stream.Value[BatchSupervisor.StreamPrefix.Length..], null);
+            var batch = Batch(stream.Value[BatchSupervisor.StreamPrefix.Length..], null);
+            await batch.AskAsync<BatchMessage, BatchState>(static reply => new BatchLoaded(reply), services.Options.Ask, services.Time, Context.Stopping);
             count++;
         }
 

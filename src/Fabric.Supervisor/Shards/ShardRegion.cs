@@ -20,16 +20,36 @@ internal sealed class ShardRegion(ActorSystem actors, ControlServices services, 
     private static readonly TimeSpan StopDeadline = TimeSpan.FromSeconds(15);
 
     private readonly ConcurrentDictionary<ShardId, (ShardTenure Tenure, IActorRef<ShardMessage> Actor)> _shards = new();
+    private readonly ConcurrentDictionary<ShardId, ShardTenure> _read = new();
 
     public async Task TakeAsync(ShardTenure tenure, CancellationToken cancellation)
     {
         var actor = actors.Spawn<ShardMessage>($"shard-{tenure.Shard.Value}-e{tenure.Epoch}", () => new ShardActor(services, tenure, this));
         _shards[tenure.Shard] = (tenure, actor);
         await actor.AskAsync<ShardMessage, int>(static reply => new ShardLoaded(reply), services.Options.Ask, services.Time, cancellation);
+        _read[tenure.Shard] = tenure;
+    }
+
+    /// <summary>
+    /// Why nothing can be said yet about what is not on the board, or null when everything was read: of the shard that keeps <paramref name="key"/>, or of all.
+    /// </summary>
+    public FabricError? Unread(string? key)
+    {
+        var unread = (key is null ? map.All : [map.Of(key)]).Where(shard => !_read.TryGetValue(shard, out var tenure) || !tenure.Held).ToList();
+        return unread.Count == 0 ? null : new FabricError(
+            ErrorCodes.Unreachable, $"This control node does not hold shard {string.Join(", ", unread.Select(static s => s.Value))} now or has not read it yet, so it cannot say.", "Try again in a few seconds.");
+    }
+
+    /// <summary>Tells a VM's ledger, if it is kept here, that a host shows something of the VM that is over. May be lost: it is said again.</summary>
+    public void HostShows(VmName vm, HostName host)
+    {
+        if (_shards.TryGetValue(map.Of("vm/" + vm), out var held) && held.Tenure.Held)
+            held.Actor.TryTell(new VmShown(vm, host));
     }
 
     public async Task LeaveAsync(ShardTenure tenure)
     {
+        _read.TryRemove(KeyValuePair.Create(tenure.Shard, tenure));
         if (_shards.TryGetValue(tenure.Shard, out var held) && held.Tenure == tenure && _shards.TryRemove(KeyValuePair.Create(tenure.Shard, held)))
             await actors.StopAsync(held.Actor, StopDeadline);
     }

@@ -97,15 +97,16 @@ internal sealed partial class VmLedger
             : null;
     }
 
-    /// <summary>Every host that shows anything of the VM is told, its owner first.</summary>
+    /// <summary>
+    /// Every host that shows anything of the VM is told, its owner first, and both hosts of the migration that lost it: what they keep of it is in no facts
+    /// while they are not heard.
+    /// </summary>
     private void SendDelete()
     {
         bool force = _state.Force;
-        var command = new DeleteVm(Header("delete", _state.Births));
-        var hosts = services.Hosts.All.Select(static h => h.Registration.Name)
-            .Where(host => host == _state.Owner || services.Board.Host(host).Vm(name) is not null)
-            .Append(_state.Owner ?? default)
-            .Where(static host => host != default)
+        var command = Leftovers.DeleteCommand(name, _state.Births, _state.Highest, _state.LostBy?.Id, tenure.Epoch, "delete");
+        var hosts = new[] { _state.Owner, _state.LostBy?.Destination, _state.LostBy?.Source }.OfType<HostName>()
+            .Concat(services.Hosts.All.Select(static h => h.Registration.Name).Where(host => services.Board.Host(host).Vm(name) is not null))
             .Distinct()
             .ToList();
         Context.PipeToSelf(
@@ -114,16 +115,39 @@ internal sealed partial class VmLedger
                 var unconfirmed = new List<HostName>();
                 foreach (var host in hosts)
                 {
-                    if (force && !services.Board.Host(host).Current)
+                    if (!await DeleteAtAsync(host, command, force, cancellation))
                         unconfirmed.Add(host);
-                    else if ((await services.Agents.SendAsync(host, command, cancellation)).Error is { } error && error.Code != ErrorCodes.NotFound)
-                        throw new FabricException(error);
                 }
 
                 return unconfirmed;
             },
             unconfirmed => (VmMessage)new DeleteAnswered(unconfirmed, null),
             error => new DeleteAnswered([], error));
+    }
+
+    /// <summary>
+    /// False: by force, without a host that was silent for long enough. A host that this control node has not heard of since it started is waited for
+    /// like one that just fell silent: agents register every second.
+    /// </summary>
+    private async Task<bool> DeleteAtAsync(HostName host, DeleteVm command, bool force, CancellationToken cancellation)
+    {
+        while (true)
+        {
+            if (force && services.Board.Host(host).UnreachableSince is { } since && services.Now - since >= services.Options.ForceAfter)
+                return false;
+            FabricError? error;
+            try
+            {
+                error = (await services.Agents.SendAsync(host, command, cancellation)).Error;
+            }
+            catch (FabricException unheard) when (force && unheard.Error.Code is ErrorCodes.Unreachable or ErrorCodes.DeadlineExceeded)
+            {
+                await Task.Delay(services.Ids.Jitter(services.Options.CommandRetry), services.Time, cancellation);
+                continue;
+            }
+
+            return error is null || error.Code == ErrorCodes.NotFound ? true : throw new FabricException(error);
+        }
     }
 
     private async ValueTask DeletedAsync(DeleteAnswered answered)

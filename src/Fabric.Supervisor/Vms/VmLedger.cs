@@ -44,6 +44,8 @@ internal sealed partial class VmLedger(ControlServices services, ShardTenure ten
         SupervisorGone gone => SupervisorEnded(gone),
         DeleteAsked asked => DeleteAsync(asked),
         DeleteAnswered answered => DeletedAsync(answered),
+        HostShows shows => Do(() => Tidy(shows.Host)),
+        Tidied tidied => Do(() => OnTidied(tidied)),
         VmResume => Do(Resume),
         _ => throw new InvalidOperationException($"No handler is written for {message.GetType().Name}."),
     };

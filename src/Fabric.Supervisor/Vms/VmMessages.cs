@@ -32,6 +32,12 @@ internal sealed record CreateAnswered(int Birth, FabricError? Error, bool Unknow
 
 internal sealed record DeleteAnswered(IReadOnlyList<HostName> Unconfirmed, FabricError? Error) : VmMessage;
 
+/// <summary>A host shows something of the VM that is over.</summary>
+internal sealed record HostShows(HostName Host) : VmMessage;
+
+/// <summary><paramref name="Answered"/>: by the agent; otherwise whether it was done is unknown.</summary>
+internal sealed record Tidied(HostName Host, FabricError? Error, bool Answered) : VmMessage;
+
 /// <summary>Do again what the state asks for.</summary>
 internal sealed record VmResume : VmMessage
 {

@@ -16,10 +16,17 @@ internal enum VmStatus
 /// <summary>
 /// What the ledger of one VM adds up to. <paramref name="Epoch"/>: the owner's run epoch; <paramref name="Highest"/>: the highest that was ever used, which
 /// outlives the VM, since agents remember it by name. <paramref name="Births"/> counts creations and names their command ids.
+/// <paramref name="LostBy"/>: the migration in which it was lost.
 /// </summary>
 internal sealed record VmState(
-    VmName Name, VmStatus Status, VmSpec? Spec, HostName? Owner, Epoch Epoch, Epoch Highest, MigrationPlan? Active, int Births, bool Force = false)
+    VmName Name, VmStatus Status, VmSpec? Spec, HostName? Owner, Epoch Epoch, Epoch Highest, MigrationPlan? Active, int Births, bool Force = false, MigrationPlan? LostBy = null)
 {
+    /// <summary>More deletions by force than this at hosts that stay away are not remembered; the oldest is forgotten first.</summary>
+    public const int MostUnheard = 64;
+
+    /// <summary>Hosts that are told of a deletion when they come back.</summary>
+    public IReadOnlyList<UnheardDeletion> Unheard { get; init; } = [];
+
     public static VmState None(VmName name) => new(name, VmStatus.Absent, null, null, Epoch.None, Epoch.None, null, 0);
 
     /// <exception cref="FabricException">corrupt: the event does not follow from the state.</exception>
@@ -37,9 +44,15 @@ internal sealed record VmState(
             Epoch = e.Epoch,
             Highest = e.Highest > Highest ? e.Highest : Highest,
             Active = null,
+            LostBy = e.Lost ? Active : null,
         },
         (VmStatus.Present or VmStatus.Lost, VmDeleteIntended e) when Active is null => this with { Status = VmStatus.Deleting, Force = e.Force },
-        (VmStatus.Deleting, VmDeleted) => None(Name) with { Highest = Highest, Births = Births },
+        (VmStatus.Deleting, VmDeleted e) => None(Name) with
+        {
+            Highest = Highest,
+            Births = Births,
+            Unheard = [.. Unheard.Concat(e.Unconfirmed.Select(host => new UnheardDeletion(host, Births, Highest, LostBy?.Id))).TakeLast(MostUnheard)],
+        },
         _ => throw new FabricException(
             ErrorCodes.Corrupt, $"The ledger of VM '{Name}' ({Status}) cannot take the event '{VmEvents.Catalog.KindOf(happened)}'.", "The data is kept as it is; restore the journal from a copy."),
     };

@@ -17,6 +17,7 @@ internal sealed class TransferLife : IDisposable
     private readonly List<DataChannel> _channels = [];
     private readonly List<Thread> _threads = [];
     private readonly CancellationTokenSource _ended = new();
+    private readonly TaskCompletionSource<FabricError?> _end = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private readonly TimeProvider _time;
     private readonly ILogger _logger;
     private readonly string _name;
@@ -33,6 +34,9 @@ internal sealed class TransferLife : IDisposable
 
     /// <summary>Fires at the end, good or bad.</summary>
     public CancellationToken Ended { get; }
+
+    /// <summary>Completes at the end: with its error, or with null after a good one.</summary>
+    public Task<FabricError?> Over => _end.Task;
 
     public bool IsOver => Volatile.Read(ref _over);
 
@@ -158,6 +162,7 @@ internal sealed class TransferLife : IDisposable
         }
 
         _ended.Cancel();
+        _end.TrySetResult(Error?.Error);
     }
 
     /// <summary>

@@ -22,6 +22,7 @@ namespace Fabric.Transfer.Incoming;
 public sealed partial class IncomingTransfer : IIncomingTransfer
 {
     private readonly IGuestMemory _memory;
+    private readonly IDisposable _pin; // the receivers write guest memory; the machine may end and be disposed before they do
     private readonly PullState _pullState;
     private readonly TransferSettings _settings;
     private readonly TimeProvider _time;
@@ -45,6 +46,7 @@ public sealed partial class IncomingTransfer : IIncomingTransfer
     private readonly Answer<FinishBody> _finish = new();
     private readonly Answer<Epoch> _token = new();
     private TermsBody _agreed;
+    private volatile TaskCompletionSource? _flow; // null until it runs
     private int _verified = -1;
 
     /// <param name="pullState">
@@ -58,6 +60,7 @@ public sealed partial class IncomingTransfer : IIncomingTransfer
         ArgumentNullException.ThrowIfNull(time);
         ArgumentOutOfRangeException.ThrowIfNotEqual(pullState.PageCount, memory.PageCount);
         (_memory, _pullState, _settings, _time, _logger) = (memory, pullState, settings, time, logger);
+        _pin = memory.Pin();
         _resume = pullState.IsSealed;
         _name = $"in-{migration.ToString()[..8]}";
         _life = new TransferLife($"Incoming transfer {migration}", time, logger);
@@ -94,6 +97,19 @@ public sealed partial class IncomingTransfer : IIncomingTransfer
     public async Task RunAsync(IIncomingHandler handler, CancellationToken cancellation)
     {
         ArgumentNullException.ThrowIfNull(handler);
+        _flow = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
+        try
+        {
+            await FlowAsync(handler, cancellation);
+        }
+        finally
+        {
+            _flow.SetResult();
+        }
+    }
+
+    private async Task FlowAsync(IIncomingHandler handler, CancellationToken cancellation)
+    {
         try
         {
             _agreed = await _life.WithinAsync(_terms.Task, Timeout.InfiniteTimeSpan, "The source's terms", cancellation);
@@ -114,16 +130,19 @@ public sealed partial class IncomingTransfer : IIncomingTransfer
         }
     }
 
-    /// <summary>Ends the connections and waits for the threads; call it when <see cref="RunAsync"/> has returned. A pull that is not complete stays trapped: its state is in the caller's hands.</summary>
+    /// <summary>Ends the connections, waits for the threads and for <see cref="RunAsync"/>, which may be called off by this. A pull that is not complete stays trapped: its state is in the caller's hands.</summary>
     public async ValueTask DisposeAsync()
     {
         _life.End();
         if (_pullState.Trap is not null)
             _sink?.Interrupt();
         await Task.Factory.StartNew(_life.Dispose, CancellationToken.None, TaskCreationOptions.LongRunning, TaskScheduler.Default);
+        if (_flow is { } flow)
+            await flow.Task; // it may be in the guest's memory, or in the map of the pull, which the caller disposes next
         foreach (PageReceiver receiver in _receivers)
             receiver.Dispose();
         _sink?.Dispose();
+        _pin.Dispose();
     }
 
     /// <summary>Takes a welcomed connection over. Called by the listener, any thread.</summary>

@@ -19,6 +19,7 @@ namespace Fabric.Transfer.Outgoing;
 public sealed partial class OutgoingTransfer : IOutgoingTransfer
 {
     private readonly IGuestMemory _memory;
+    private readonly IDisposable _pin; // the senders read guest memory; the machine may end and be disposed before they do
     private readonly TransferTerms _terms;
     private readonly OutgoingChannels _channels;
     private readonly TransferSettings _settings;
@@ -62,7 +63,7 @@ public sealed partial class OutgoingTransfer : IOutgoingTransfer
     private long _resumeMicroseconds = -1;
     private int _verified = -1;
 
-    /// <param name="channels">Owned by the transfer from now on.</param>
+    /// <param name="channels">Owned by the transfer from now on, unless this throws.</param>
     /// <param name="resume">True: the VM runs at the destination already and its pull broke; only <see cref="ServePullAsync"/> may be called.</param>
     public OutgoingTransfer(
         IGuestMemory memory, TransferTerms terms, OutgoingChannels channels, BandwidthCap? cap, TransferSettings settings, TimeProvider time, ILogger logger,
@@ -77,6 +78,7 @@ public sealed partial class OutgoingTransfer : IOutgoingTransfer
         ArgumentOutOfRangeException.ThrowIfNotEqual(memory.PageSize, terms.PageSize);
         ArgumentOutOfRangeException.ThrowIfNotEqual(channels.BulkConnections, terms.BulkConnections);
         (_memory, _terms, _channels, _settings, _time, _resume) = (memory, terms, channels, settings, time, resume);
+        _pin = memory.Pin();
         _order = order ?? new ForwardPivotOrder();
         _logger = logger;
         _dirty = new PageBitmap(memory.PageCount);
@@ -97,6 +99,8 @@ public sealed partial class OutgoingTransfer : IOutgoingTransfer
         _life.Start($"{name}-urgent", UrgentLoop);
         _ping = time.CreateTimer(static t => ((OutgoingTransfer)t!).Ping(), this, settings.PingInterval, settings.PingInterval);
     }
+
+    public Task<FabricError?> Over => _life.Over;
 
     public MigrationStats Snapshot()
     {
@@ -143,6 +147,7 @@ public sealed partial class OutgoingTransfer : IOutgoingTransfer
         _life.End();
         await Task.Factory.StartNew(_life.Dispose, CancellationToken.None, TaskCreationOptions.LongRunning, TaskScheduler.Default);
         _channels.Dispose();
+        _pin.Dispose();
         if (_pushed)
             StopTracking();
         _resumed.Dispose();
@@ -214,6 +219,10 @@ public sealed partial class OutgoingTransfer : IOutgoingTransfer
         try
         {
             _channels.Control.Send(FrameKind.Ping);
+        }
+        catch (FabricException e) when (e.Error.Code == ErrorCodes.Unreachable)
+        {
+            // The peer may have said its last word (that the VM runs) and closed. The control thread reads what is still there, then sees the end itself.
         }
         catch (FabricException e)
         {

@@ -193,7 +193,6 @@ internal sealed class ChaosRun : IAsyncDisposable
         {
             try
             {
-                // With force, a host that the supervisor has not heard of since its restart would be left out, and its machine with it.
                 await _cluster.Client.DeleteVmAsync(_vm, force: _end?.State == "lost", cancellation);
             }
             catch (FabricException gone) when (gone.Error.Code == ErrorCodes.NotFound)

@@ -99,8 +99,14 @@ internal sealed class FakeFactory(string host, RunObserver observer) : IMachineF
         return ValueTask.FromResult<IMachine>(new Handle(machine, _life));
     }
 
-    public ValueTask<IMachine?> AdoptAsync(string adoptionRecord, CancellationToken cancellation) => ValueTask.FromResult<IMachine?>(
-        _machines.TryGetValue(adoptionRecord, out var machine) && machine.Status != MachineStatus.Exited ? new Handle(machine, _life) : null);
+    /// <summary>A machine may be slow to answer its new agent, or not answer yet.</summary>
+    internal Func<Task> BeforeAdopt { get; set; } = static () => Task.CompletedTask;
+
+    public async ValueTask<IMachine?> AdoptAsync(string adoptionRecord, CancellationToken cancellation)
+    {
+        await BeforeAdopt();
+        return _machines.TryGetValue(adoptionRecord, out var machine) && machine.Status != MachineStatus.Exited ? new Handle(machine, _life) : null;
+    }
 
     public ValueTask SweepAsync(IReadOnlyCollection<string> adoptionRecords, CancellationToken cancellation)
     {
@@ -184,6 +190,8 @@ internal sealed class FakeFactory(string host, RunObserver observer) : IMachineF
         public long PageCount => pages;
 
         public nint Address => 0;
+
+        public IDisposable Pin() => new CancellationTokenSource();
 
         public void ReadPresence(PageBitmap present) => present.Clear();
 

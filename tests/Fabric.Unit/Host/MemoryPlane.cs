@@ -92,6 +92,7 @@ internal sealed class MemoryNetwork
     {
         private static readonly FabricException Broken = new(ErrorCodes.Unreachable, "The link broke.");
 
+        private readonly TaskCompletionSource<FabricError?> _over = new(TaskCreationOptions.RunContinuationsAsynchronously);
         private readonly TaskCompletionSource _broken = new(TaskCreationOptions.RunContinuationsAsynchronously);
         private readonly TaskCompletionSource<IIncomingHandler> _handler = new(TaskCreationOptions.RunContinuationsAsynchronously);
         private readonly TaskCompletionSource _received = new(TaskCreationOptions.RunContinuationsAsynchronously);
@@ -101,6 +102,8 @@ internal sealed class MemoryNetwork
         internal void Agree(TransferTerms terms) => _terms = terms;
 
         internal IIncomingTransfer Incoming => field ??= new Receiver(this);
+
+        public Task<FabricError?> Over => _over.Task;
 
         public MigrationStats Snapshot() => _terms is { } terms ? new() { TotalBytes = terms.PageCount * terms.PageSize, WireBytes = 1 } : new();
 
@@ -128,9 +131,9 @@ internal sealed class MemoryNetwork
             var handler = await _handler.Task;
             // A token that is on its way arrives even if the source dies meanwhile.
             var running = await handler.AcceptTokenAsync(epoch, CancellationToken.None);
+            await Step("running", cancellation);
             if (_kind == HandOverKind.Complete)
                 _received.TrySetResult();
-            await Step("running", cancellation);
             return running;
         }
 
@@ -148,7 +151,11 @@ internal sealed class MemoryNetwork
             return ValueTask.CompletedTask;
         }
 
-        internal void Break() => _broken.TrySetException(Broken);
+        internal void Break()
+        {
+            _broken.TrySetException(Broken);
+            _over.TrySetResult(Broken.Error);
+        }
 
         private async Task Step(string point, CancellationToken cancellation)
         {

@@ -144,6 +144,8 @@ internal sealed class MiniSupervisor(MigrationPlan plan, TestHost source, TestHo
     private DateTimeOffset? _sourceSilent;
     private DateTimeOffset? _destinationSilent;
 
+    internal MigrationPlan Plan => plan;
+
     internal IReadOnlyList<MigrationEvent> Journal => _journal;
 
     internal MigrationState State { get; private set; } = Applied(Unborn.Instance, new MigrationPlanned(plan.PlannedAt, plan));

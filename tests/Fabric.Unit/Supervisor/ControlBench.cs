@@ -41,6 +41,8 @@ internal sealed class ControlBench : IAsyncDisposable
         PollRetry = TimeSpan.FromMilliseconds(10),
         CommandRetry = TimeSpan.FromMilliseconds(5),
         Ask = TimeSpan.FromSeconds(15),
+        RegisterWithin = TimeSpan.Zero,
+        ForceAfter = TimeSpan.FromMilliseconds(300),
         Lease = new LeaseOptions { Duration = TimeSpan.FromSeconds(10), Retry = TimeSpan.FromMilliseconds(20) },
         Timings = new MigrationTimings
         {
@@ -73,13 +75,16 @@ internal sealed class ControlBench : IAsyncDisposable
 
         // In memory each life has a name of its own, so that a test can tell their appends apart; a real store gives a name its shards back at once.
         string holder = Journal is MemoryJournal ? $"node-{life}" : "node";
-        Control = new ControlPlane(
-            Journal, Gateway, new HostRegistry(TimeProvider.System), holder, TimeProvider.System, new Random(life), NullLoggerFactory.Instance, Options);
+        Control = NewControl(new HostRegistry(TimeProvider.System), holder);
         await Control.StartAsync(CancellationToken.None);
         foreach (var agent in Cluster.Agents.Values)
             await Register(agent);
         await UntilAsync(async () => (await Control.ListHostsAsync(default)).All(static h => h.State != "unreachable"), "all hosts answer");
     }
+
+    /// <summary>A control node beside the bench's own; the caller starts and ends it.</summary>
+    public ControlPlane NewControl(HostRegistry hosts, string holder = "another") =>
+        new(Journal, Gateway, hosts, holder, TimeProvider.System, new Random(Lives), NullLoggerFactory.Instance, Options);
 
     /// <summary>The control node is gone as by kill -9, and another life begins: what the old one still tries reaches neither agents nor journal.</summary>
     public async Task RestartControlAsync()
@@ -91,8 +96,10 @@ internal sealed class ControlBench : IAsyncDisposable
         await old.DisposeAsync();
     }
 
-    public Task Register(ModelAgent agent) => Control.RegisterHostAsync(
-        new HostRegistration(agent.Name, agent.Incarnation, new Uri("http://127.0.0.1:7070"), agent.Data, agent.MemoryBytes, 4, [MachineKind.Synthetic], "test"), default);
+    public Task Register(ModelAgent agent) => Control.RegisterHostAsync(Registration(agent), default);
+
+    public static HostRegistration Registration(ModelAgent agent) =>
+        new(agent.Name, agent.Incarnation, new Uri("http://127.0.0.1:7070"), agent.Data, agent.MemoryBytes, 4, [MachineKind.Synthetic], "test");
 
     public static VmSpec Spec(string name, long memory = 256 * ByteSize.Mebi) => new()
     {

@@ -114,6 +114,10 @@ internal sealed class ModelAgent(HostName name)
                     return new FabricError(ErrorCodes.AlreadyExists, "it is here");
                 Vms[create.Spec.Name] = new ModelVm(create.Spec) { RunEpoch = create.Header.RunEpoch, Owner = true, Running = true };
                 return null;
+            case DeleteVm when vm is not null && IsOpen(vm, command.Header.Migration):
+                return new FabricError(ErrorCodes.Conflict, "it is being migrated");
+            case DeleteVm when vm is not null && vm.RunEpoch > command.Header.RunEpoch:
+                return new FabricError(ErrorCodes.RefusedByEpoch, "another one of that name");
             case DeleteVm:
                 return Vms.Remove(command.Header.Vm) ? null : new FabricError(ErrorCodes.NotFound, "not here");
             case PrepareIncoming prepare:
@@ -125,6 +129,14 @@ internal sealed class ModelAgent(HostName name)
             default:
                 return vm is null ? new FabricError(ErrorCodes.NotFound, "no such VM here") : RunAtSource(command, vm);
         }
+    }
+
+    /// <summary>A migration that is not over in this ledger, and that the command does not name as lost.</summary>
+    private static bool IsOpen(ModelVm vm, MigrationId? lost)
+    {
+        bool outgoing = vm.OutgoingId is not null && vm.Source is not (SourcePhase.PushFailed or SourcePhase.Withdrawn or SourcePhase.Released);
+        bool incoming = vm.IncomingId is not null && vm.Destination is not (DestinationPhase.Complete or DestinationPhase.Refused or DestinationPhase.Lost);
+        return (outgoing && (vm.OutgoingId != lost || vm.Owner)) || (incoming && (vm.IncomingId != lost || !vm.Owner));
     }
 
     private FabricError? RunAtSource(AgentCommand command, ModelVm vm)

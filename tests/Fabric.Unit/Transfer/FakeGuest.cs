@@ -36,6 +36,8 @@ internal sealed class FakeGuest : IGuestMemory, IDisposable
 
     public nint Address => _memory.Address;
 
+    public IDisposable Pin() => _memory.Pin();
+
     /// <summary>A page whose writes dirty tracking misses from now on: a planted defect.</summary>
     public long BlindPage { get; set; } = -1;
 

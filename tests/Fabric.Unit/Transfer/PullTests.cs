@@ -141,11 +141,7 @@ public sealed class PullTests
             Fill(pair.Source, 1);
             BandwidthCap cap = new(null, TimeProvider.System);
             await pair.ConnectAsync(resume: false, cap);
-            await pair.Outgoing.PushRoundAsync(default);
-            for (long page = 0; page < Pages; page++)
-                pair.Source.GuestWrite(page, 2 + (ulong)(page % 3));
-            await pair.FinishAsync(HandOverKind.Pull);
-            await pair.TokenAsync();
+            await PushAndRewriteAsync(pair);
             using CancellationTokenSource stop = new();
             Task<long> reader = ReadAsync(pair, random, stop.Token);
             // Slow enough from the pull's first page on that the cuts fall into it, also when this thread is kept waiting; at full speed after the last cut.
@@ -190,6 +186,16 @@ public sealed class PullTests
         {
             File.Delete(path);
         }
+    }
+
+    /// <summary>One round, and then the guest writes every page again before it is handed over: all of them are to be pulled.</summary>
+    private static async Task PushAndRewriteAsync(TransferPair pair)
+    {
+        await pair.Outgoing.PushRoundAsync(default);
+        for (long page = 0; page < pair.Source.PageCount; page++)
+            pair.Source.GuestWrite(page, 2 + (ulong)(page % 3));
+        await pair.FinishAsync(HandOverKind.Pull);
+        await pair.TokenAsync();
     }
 
     [Fact(Timeout = 60 * Second)]

@@ -1,4 +1,6 @@
 using Fabric.Core;
+using Fabric.Migration;
+using Fabric.Transfer;
 using Fabric.Transfer.Channels;
 using Microsoft.Extensions.Logging.Abstractions;
 using Xunit;
@@ -33,5 +35,61 @@ public sealed class TransferLifeTests
         life.Fail(new FabricException(ErrorCodes.Unreachable, "closed"));
         var error = await Assert.ThrowsAsync<FabricException>(() => waiting);
         Assert.Equal(ErrorCodes.Unreachable, error.Error.Code);
+    }
+
+    /// <summary>The destination says Running and closes; a ping that hits the closed connection must not drown what was said before.</summary>
+    [Fact]
+    public async Task A_ping_that_meets_a_closing_peer_does_not_make_a_passed_token_unknown()
+    {
+        var settings = new TransferSettings { SilenceDeadline = TimeSpan.FromSeconds(5), SliceMilliseconds = 50, PingInterval = TimeSpan.FromMilliseconds(1) };
+        for (int i = 0; i < 100; i++)
+        {
+            await using var pair = new TransferPair(64, VerifyLevel.None, bulk: 1, settings);
+            await pair.ConnectAsync();
+            await pair.Outgoing.PushRoundAsync(CancellationToken.None);
+            await pair.FinishAsync(HandOverKind.Complete);
+            var passing = pair.TokenAsync();
+            await pair.Running;
+            await pair.Incoming.DisposeAsync();
+            await passing;
+        }
+    }
+
+    [Fact]
+    public async Task The_end_is_said_to_whoever_waits_for_nothing_else()
+    {
+        await using var pair = new TransferPair(64);
+        await pair.ConnectAsync();
+        Assert.False(pair.Outgoing.Over.IsCompleted);
+        await pair.Incoming.DisposeAsync();
+        Assert.NotNull(await pair.Outgoing.Over.WaitAsync(TimeSpan.FromSeconds(10)));
+    }
+
+    /// <summary>
+    /// The machine dies and is disposed while threads read or write its memory, on either side. Without the pins this ends the test process: a page that is
+    /// not mapped any more is no exception that could be caught.
+    /// </summary>
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public async Task A_machine_that_ends_in_the_middle_takes_its_agent_with_it_nowhere(bool atSource)
+    {
+        const long Pages = 4096;
+        for (int i = 0; i < 10; i++)
+        {
+            await using var pair = new TransferPair(Pages);
+            for (long page = 0; page < Pages; page++)
+                pair.Source.GuestWrite(page, 1);
+            await pair.ConnectAsync();
+            await pair.Outgoing.PushRoundAsync(CancellationToken.None);
+            for (long page = 0; page < Pages; page++)
+                pair.Source.GuestWrite(page, 2);
+            var pushing = pair.Outgoing.PushRoundAsync(CancellationToken.None);
+            await Task.Yield();
+            (atSource ? pair.Source : pair.Destination).Dispose();
+            await Record.ExceptionAsync(() => pushing);
+            await pair.DisconnectAsync();
+            Assert.Throws<ObjectDisposedException>(() => (atSource ? pair.Source : pair.Destination).Address);
+        }
     }
 }
