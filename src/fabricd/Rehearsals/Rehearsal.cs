@@ -79,7 +79,7 @@ internal sealed partial class Rehearsal(RehearsalOptions options, ILoggerFactory
         // Short names: sockets lie below, and their paths are limited.
         string machines = Path.Combine(options.Folder, name);
         Directory.CreateDirectory(machines);
-        return await RehearsalHost.StartAsync(HostName.Parse(name), Path.Combine(options.Folder, $"ledger-{name}"), options.MemoryDirectory, Machines(machines), logs, time, cancellation);
+        return await RehearsalHost.StartAsync(HostName.Parse(name), Path.Combine(options.Folder, $"ledger-{name}"), options.MemoryDirectory, new RehearsalMachines(Machines(machines)), logs, time, cancellation);
     }
 
     private IMachineFactory Machines(string folder)

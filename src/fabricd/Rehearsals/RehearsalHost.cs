@@ -4,7 +4,6 @@ using Fabric.Core;
 using Fabric.Host;
 using Fabric.Host.Ledger;
 using Fabric.Host.Link;
-using Fabric.Machines;
 using Fabric.Transfer;
 
 namespace Fabric.Daemon.Rehearsals;
@@ -12,13 +11,13 @@ namespace Fabric.Daemon.Rehearsals;
 /// <summary>An agent of the rehearsal: the real one, with a ledger, a data port on loopback and machines of its own, and without an API.</summary>
 internal sealed class RehearsalHost : IAsyncDisposable
 {
-    private static readonly TimeSpan SweepDeadline = TimeSpan.FromSeconds(10);
+    private static readonly TimeSpan EndDeadline = TimeSpan.FromSeconds(10);
 
     private readonly LinkHome _links;
-    private readonly IMachineFactory _machines;
+    private readonly RehearsalMachines _machines;
     private readonly TimeProvider _time;
 
-    private RehearsalHost(HostName name, HostAgent agent, LinkHome links, IMachineFactory machines, TimeProvider time) =>
+    private RehearsalHost(HostName name, HostAgent agent, LinkHome links, RehearsalMachines machines, TimeProvider time) =>
         (Name, Agent, _links, _machines, _time) = (name, agent, links, machines, time);
 
     public HostName Name { get; }
@@ -27,7 +26,7 @@ internal sealed class RehearsalHost : IAsyncDisposable
 
     /// <param name="ledgers">Of this host alone. What is there of a rehearsal that was cut off is dropped first: then the agent ends the machines that it named.</param>
     public static async Task<RehearsalHost> StartAsync(
-        HostName name, string ledgers, string memoryDirectory, IMachineFactory machines, ILoggerFactory logs, TimeProvider time, CancellationToken cancellation)
+        HostName name, string ledgers, string memoryDirectory, RehearsalMachines machines, ILoggerFactory logs, TimeProvider time, CancellationToken cancellation)
     {
         if (Directory.Exists(ledgers))
             Directory.Delete(ledgers, recursive: true);
@@ -52,16 +51,9 @@ internal sealed class RehearsalHost : IAsyncDisposable
     /// <summary>Lets go of the machines, then ends every one in the folder: also one that was being made when the rehearsal was cut off.</summary>
     public async ValueTask DisposeAsync()
     {
-        using var deadline = new CancellationTokenSource(SweepDeadline, _time);
+        using var deadline = new CancellationTokenSource(EndDeadline, _time);
         await Agent.DisposeAsync();
         await _links.DisposeAsync();
-        try
-        {
-            await _machines.SweepAsync([], deadline.Token);
-        }
-        finally
-        {
-            (_machines as IDisposable)?.Dispose();
-        }
+        await _machines.EndAsync(deadline.Token);
     }
 }

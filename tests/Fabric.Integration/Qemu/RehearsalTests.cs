@@ -18,7 +18,9 @@ public sealed class RehearsalTests
 
     [SkippableTheory]
     [InlineData(0)]
+    [InlineData(30)]
     [InlineData(60)]
+    [InlineData(90)]
     [InlineData(150)]
     [InlineData(300)]
     [InlineData(500)]
