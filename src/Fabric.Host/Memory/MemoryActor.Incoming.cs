@@ -57,7 +57,7 @@ internal sealed partial class MemoryActor
         {
             metrics.Broke();
             logger.LogWarning("The incoming stream of migration {Migration} broke: {Error}", s.Route.Migration, m.Error);
-            _incoming = s with { Broken = true };
+            _incoming = new IncomingState.Closing(s.Route, s.Machine, s.Door, s.Transfer);
             var migration = s.Route.Migration;
             Context.PipeToSelf<MemoryMessage>(
                 async _ =>
@@ -75,7 +75,7 @@ internal sealed partial class MemoryActor
     /// <summary>If the VM's actor has not closed the door meanwhile, the VM runs here and waits for the rest.</summary>
     private void OnReceiveAgain(ReceiveAgain m)
     {
-        if (_incoming is not IncomingState.Receiving { Broken: true } s || s.Route.Migration != m.Migration)
+        if (_incoming is not IncomingState.Closing s || s.Route.Migration != m.Migration)
             return;
         try
         {
@@ -90,8 +90,12 @@ internal sealed partial class MemoryActor
 
     private void LeaveIncoming()
     {
-        if (_incoming is IncomingState.Receiving s)
-            ReleaseBeside(s.Transfer, s.Door);
+        switch (_incoming)
+        {
+            case IncomingState.Receiving s: ReleaseBeside(s.Transfer, s.Door); break;
+            case IncomingState.Closing s: ReleaseBeside(s.Transfer, s.Door); break;
+        }
+
         _incoming = new IncomingState.None();
     }
 }

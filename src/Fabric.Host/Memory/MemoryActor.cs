@@ -2,7 +2,8 @@
 //
 //   source:       BeginPush → connecting → pushing ─(StopRounds)→ still ─FinishStopped, PassToken→ still ─ServePulling→ serving → none
 //                                                                                                 serving ⇄ reconnecting
-//   destination:  ExpectIncoming → expecting ⇄ receiving → none
+//   destination:  ExpectIncoming → receiving → none
+//                                  receiving ─broke→ closing → receiving
 //
 // The VM's actor decides who may run; this actor only moves pages and says how it went. Every stream is disposed by this actor,
 // beside it (a dispose joins threads), after it has left the state.

@@ -45,4 +45,10 @@ internal abstract record IncomingState
     /// one broke and nothing has come through this one yet.
     /// </summary>
     internal sealed record Receiving(IncomingRoute Route, IMachine Machine, IIncomingDoor Door, IIncomingTransfer Transfer, bool Broken) : IncomingState;
+
+    /// <summary>
+    /// The stream broke and is being closed, after which the next one is taken. A state of its own: what the broken stream carried is no sign that the
+    /// pull goes on.
+    /// </summary>
+    internal sealed record Closing(IncomingRoute Route, IMachine Machine, IIncomingDoor Door, IIncomingTransfer Transfer) : IncomingState;
 }

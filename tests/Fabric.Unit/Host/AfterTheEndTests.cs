@@ -100,6 +100,28 @@ public sealed class AfterTheEndTests : IDisposable
         }
     }
 
+    /// <summary>Closing takes longer than the period of progress reports, and the broken stream carried bytes: it must not be taken for one that goes on.</summary>
+    [Fact]
+    public async Task A_pull_whose_broken_stream_closes_slowly_is_resumed()
+    {
+        await using var run = await SwitchOverRun.StartAsync(Spec, MigrationMode.PostCopy, NewDirectory());
+        run.Network.WhileClosing = () => Task.Delay(TimeSpan.FromMilliseconds(400), TimeProvider.System);
+        bool broken = false;
+        run.Network.Reached = point =>
+        {
+            if (point == "pull" && !broken)
+            {
+                broken = true;
+                run.Source.Blink();
+            }
+
+            return Task.CompletedTask;
+        };
+        await run.EndAsync(Deadline);
+        Assert.True(run.Supervisor.State is Completed, run.Story);
+        run.CheckOneHome();
+    }
+
     [Fact]
     public async Task A_restarted_agent_says_nothing_before_it_has_its_vms_back()
     {

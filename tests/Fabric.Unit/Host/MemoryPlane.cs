@@ -16,6 +16,9 @@ internal sealed class MemoryNetwork
     /// <summary>Called at named points of a stream, before the step: a test may kill a host there.</summary>
     internal Func<string, Task> Reached { get; set; } = static _ => Task.CompletedTask;
 
+    /// <summary>How long a destination takes to close a stream.</summary>
+    internal Func<Task> WhileClosing { get; set; } = static () => Task.CompletedTask;
+
     /// <summary>Whether a push needs to be told to stop by hand: rounds always leave this many pages dirty.</summary>
     internal long DirtyAfter { get; set; }
 
@@ -99,6 +102,8 @@ internal sealed class MemoryNetwork
         private HandOverKind _kind;
         private TransferTerms? _terms;
 
+        internal MemoryNetwork Network => network;
+
         internal void Agree(TransferTerms terms) => _terms = terms;
 
         internal IIncomingTransfer Incoming => field ??= new Receiver(this);
@@ -177,10 +182,10 @@ internal sealed class MemoryNetwork
                     await first;
             }
 
-            public ValueTask DisposeAsync()
+            public async ValueTask DisposeAsync()
             {
                 stream.Break();
-                return ValueTask.CompletedTask;
+                await stream.Network.WhileClosing();
             }
         }
     }

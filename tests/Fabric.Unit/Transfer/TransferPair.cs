@@ -1,9 +1,9 @@
 using System.Net;
 using Fabric.Core;
 using Fabric.Migration;
+using Fabric.Transfer;
 using Fabric.Transfer.Incoming;
 using Fabric.Transfer.Outgoing;
-using Fabric.Transfer;
 using Microsoft.Extensions.Logging.Abstractions;
 using Xunit;
 
