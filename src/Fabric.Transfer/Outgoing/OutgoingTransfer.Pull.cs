@@ -20,16 +20,28 @@ public sealed partial class OutgoingTransfer
         if (_resume)
             await ResumeAsync(cancellation);
         PullSource pull = _pull ?? throw new InvalidOperationException("No pull was agreed: FinishStoppedAsync(Pull) comes first.");
-        _pullDone.Expect();
+        try
+        {
+            await PushMissingAsync(pull, cancellation);
+        }
+        catch (FabricException) when (_pullDone.Task.IsCompletedSuccessfully)
+        {
+            // The last page was a wanted one: the destination said that it has all and closed, while this end still had a barrier to send.
+        }
+
+        bool verified = await _life.WithinAsync(_pullDone.Task, _settings.ReadyDeadline, "The destination's word that it has all pages", cancellation);
+        Volatile.Write(ref _verified, _terms.Verify == VerifyLevel.None ? -1 : verified ? 1 : 0);
+        if (!verified)
+            _logger.LogCritical("The destination's memory differs from the source's frozen copy.");
+    }
+
+    private async Task PushMissingAsync(PullSource pull, CancellationToken cancellation)
+    {
         _workers.KeepQueuesShort(_settings.PullUnsentBytes);
         int chunk = Math.Clamp(_settings.PullFramePages, 1, Limits.PagesPerFrame);
         await RunJobAsync(new PullJob(pull, chunk) { Barrier = Interlocked.Increment(ref _barrier) }, cancellation);
         if (_terms.Verify == VerifyLevel.Full)
             await RunJobAsync(new DigestJob(_present) { Barrier = Interlocked.Increment(ref _barrier) }, cancellation);
-        bool verified = await _life.WithinAsync(_pullDone.Task, _settings.ReadyDeadline, "The destination's word that it has all pages", cancellation);
-        Volatile.Write(ref _verified, _terms.Verify == VerifyLevel.None ? -1 : verified ? 1 : 0);
-        if (!verified)
-            _logger.LogCritical("The destination's memory differs from the source's frozen copy.");
     }
 
     // The pages that the destination lacks: everything present, or after a push what was written since; and what saving the state wrote.
@@ -81,6 +93,7 @@ public sealed partial class OutgoingTransfer
     private async Task ResumeAsync(CancellationToken cancellation)
     {
         _lack = new ulong[(_memory.PageCount + 63) >> 6];
+        _pullDone.Expect();
         await AgreeAsync(cancellation);
         await Task.Run(() => _memory.ReadPresence(_present), cancellation);
         _missing = new PageBitmap(_memory.PageCount);

@@ -131,6 +131,9 @@ public sealed partial class OutgoingTransfer : IOutgoingTransfer
     {
         _running.Expect();
         _tokenSent = true;
+        // Few pages may all be wanted and sent before anybody calls ServePullAsync.
+        if (_pull is not null)
+            _pullDone.Expect();
         long sent = _time.GetTimestamp();
         SendControl(FrameKind.Token, (ulong)epoch.Value);
         RunningBody said = await _life.WithinAsync(_running.Task, _settings.AnswerDeadline, "The destination's word that the VM runs", cancellation);

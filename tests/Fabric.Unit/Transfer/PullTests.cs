@@ -124,6 +124,29 @@ public sealed class PullTests
         Assert.Equal(pair.Source.Peek(17), await again.Task.WaitAsync(TimeSpan.FromSeconds(30)));
     }
 
+    /// <summary>As after a push: few pages are missing, the guest wants them all at once, and the destination is done and gone before the source begins to serve.</summary>
+    [Fact(Timeout = 60 * Second)]
+    public async Task A_pull_that_is_complete_before_it_is_served_is_complete_for_both()
+    {
+        await using TransferPair pair = new(300, VerifyLevel.Frames);
+        Fill(pair.Source, 3);
+        await pair.ConnectAsync();
+        await pair.FinishAsync(HandOverKind.Pull);
+        await pair.TokenAsync();
+        await Task.Factory.StartNew(
+            () =>
+            {
+                for (long page = 0; page < 300; page++)
+                    Assert.Equal(pair.Source.Peek(page), pair.Destination.GuestRead(page));
+            },
+            TaskCreationOptions.LongRunning);
+        await pair.Running;
+        await pair.Incoming.DisposeAsync();
+        await pair.Outgoing.ServePullAsync(default);
+        Assert.True(pair.Outgoing.Snapshot().Verified);
+        Assert.Empty(pair.Differences());
+    }
+
     /// <summary>Cut at random moments, again and again; every time a new agent (or the same) resumes from the state. Nothing is lost, nothing differs.</summary>
     [Theory(Timeout = 120 * Second)]
     [InlineData(1, false)]

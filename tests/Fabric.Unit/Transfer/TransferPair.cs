@@ -57,10 +57,10 @@ internal sealed class TransferPair : IAsyncDisposable, IIncomingHandler
 
     public Task<Epoch> Accepted => _accepted.Task;
 
-    /// <summary>What the destination's machine does while it loads its state, and before it accepts the token.</summary>
     /// <summary>For how long the VM runs when the destination says that it does.</summary>
     public TimeSpan RunsFor { get; set; }
 
+    /// <summary>What the destination's machine does while it loads its state, and before it accepts the token.</summary>
     public Func<Task> WhileLoading { get; set; } = () => Task.CompletedTask;
 
     public Func<Task> BeforeAccept { get; set; } = () => Task.CompletedTask;
