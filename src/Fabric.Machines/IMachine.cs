@@ -213,7 +213,7 @@ public interface IMachineFactory
 
     /// <summary>
     /// Ends every machine that this factory started on this host and that no record in <paramref name="adoptionRecords"/> names, with all that belongs to it:
-    /// what an agent left that died between starting a machine and recording it. Called once, before any other member.
+    /// what an agent left that died between starting a machine and recording it. Called while no machine is being made: before any other member, or after all.
     /// </summary>
     ValueTask SweepAsync(IReadOnlyCollection<string> adoptionRecords, CancellationToken cancellation);
 }

@@ -79,7 +79,7 @@ internal sealed partial class HostRole : IAsyncDisposable
             var registration = new HostRegistration(
                 name, agent.Incarnation, http.Urls[0], agent.Data, memory, Environment.ProcessorCount, [.. machines.Select(m => m.Kind)], ServiceVersion.Text);
             announcer = new HostAnnouncer(settings.ControlUrls, registration, time, new Random(), logs.CreateLogger<HostAnnouncer>());
-            var rehearsal = new RehearsalRun(NewRehearsal(settings, state, machines, logs, time), agent, waits: ledgers.List().Count > 0, time);
+            var rehearsal = new RehearsalRun(NewRehearsal(settings, state, machines, logs, time), agent, time);
             return new HostRole(settings, agent, links, machines, http, announcer, rehearsal);
         }
         catch

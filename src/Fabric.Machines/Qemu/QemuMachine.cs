@@ -25,13 +25,13 @@ internal sealed partial class QemuMachine : IMachine
     private readonly Func<int?> _exitCode;
     private readonly DeathWatch _deaths;
     private readonly Task _death;
-    private readonly LoadWatch _load;
+    private readonly EventWatch _events;
     private volatile bool _awaitingState;
     private volatile bool _killed;
     private int _disposed;
 
     internal QemuMachine(
-        AdoptionRecord record, QemuOptions options, TimeProvider time, ILogger log, ProcessHandle process, QmpSession qmp, LoadWatch load,
+        AdoptionRecord record, QemuOptions options, TimeProvider time, ILogger log, ProcessHandle process, QmpSession qmp, EventWatch events,
         QemuMemory memory, DeathWatch deaths, Func<int?> exitCode)
     {
         Spec = record.Spec;
@@ -42,7 +42,7 @@ internal sealed partial class QemuMachine : IMachine
         _files = record.Files;
         _process = process;
         _qmp = qmp;
-        _load = load;
+        _events = events;
         _memory = memory;
         _exitCode = exitCode;
         Balloon = new QemuBalloon(qmp, options, Spec.MemoryBytes);
@@ -65,9 +65,9 @@ internal sealed partial class QemuMachine : IMachine
 
     public string ConsoleLog => _files.ConsoleLog;
 
-    public long? RunsSince => _load.ResumedAt;
+    public long? RunsSince => _events.ResumedAt;
 
-    public long? StandsSince => _load.StoppedAt;
+    public long? StandsSince => _events.StoppedAt;
 
     public async ValueTask<MachineStatus> QueryStatusAsync(CancellationToken cancellation)
     {
@@ -135,7 +135,7 @@ internal sealed partial class QemuMachine : IMachine
         long began = _time.GetTimestamp();
         using var limit = new CancellationTokenSource(_options.StateDeadline, _time);
         using var either = CancellationTokenSource.CreateLinkedTokenSource(limit.Token, cancellation);
-        var outcome = _load.Arm();
+        var outcome = _events.Arm();
         try
         {
             await SendStateAsync(state, either.Token);
@@ -320,7 +320,7 @@ internal sealed partial class QemuMachine : IMachine
         await _death;
         string words = _files.LastWords();
         string quote = words.Length == 0 ? "" : $" Last words: {words}";
-        string how = _killed ? "was ended by this agent" : _load.ShutdownReason is { } reason ? $"ended because the guest shut down ({reason})" : "ended";
+        string how = _killed ? "was ended by this agent" : _events.ShutdownReason is { } reason ? $"ended because the guest shut down ({reason})" : "ended";
         string status = !_killed && _exitCode() is { } code ? $" with status {code.ToString(CultureInfo.InvariantCulture)}" : "";
         string sentence = $"QEMU process {ProcessId} {how}{status}.{quote}";
         LogExited(Spec.Name.Value, sentence);

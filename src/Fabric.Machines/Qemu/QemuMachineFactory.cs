@@ -73,14 +73,14 @@ public sealed partial class QemuMachineFactory : IMachineFactory, IDisposable
             return null;
         }
 
-        var load = new LoadWatch(_time);
-        var qmp = new QmpSession(record.Files.Qmp, _options, _time, load.OnEvent);
+        var events = new EventWatch(_time);
+        var qmp = new QmpSession(record.Files.Qmp, _options, _time, events.OnEvent);
         QemuMemory? memory = null;
         try
         {
             bool answers = await AnswersAsync(qmp, process, record, cancellation);
             memory = QemuMemory.Open(record.Files.Ram, process, TakeFault(process, record), withModes: true);
-            var machine = new QemuMachine(record, _options, _time, _log, process, qmp, load, memory, _deaths, static () => null);
+            var machine = new QemuMachine(record, _options, _time, _log, process, qmp, events, memory, _deaths, static () => null);
             if (answers)
                 await machine.RecallAsync(cancellation);
             LogAdopted(record.Spec.Name.Value, record.Process.ProcessId);
@@ -126,8 +126,8 @@ public sealed partial class QemuMachineFactory : IMachineFactory, IDisposable
 
     private async Task<QemuMachine> OpenAsync(LaunchedQemu launched, VmSpec spec, MachineBirth birth, MachineFiles files, CancellationToken cancellation)
     {
-        var load = new LoadWatch(_time);
-        var qmp = new QmpSession(files.Qmp, _options, _time, load.OnEvent);
+        var events = new EventWatch(_time);
+        var qmp = new QmpSession(files.Qmp, _options, _time, events.OnEvent);
         QemuMachine? machine = null;
         QemuMemory? memory = null;
         try
@@ -136,7 +136,7 @@ public sealed partial class QemuMachineFactory : IMachineFactory, IDisposable
             memory = QemuMemory.Open(files.Ram, launched.Process, launched.Fault, withModes: false);
             var record = new AdoptionRecord(
                 Qemu.AdoptionRecord.CurrentVersion, launched.Process.Identity, files, launched.Hello.Descriptor, launched.Hello.Features, _options.MachineType, spec);
-            machine = new QemuMachine(record, _options, _time, _log, launched.Process, qmp, load, memory, _deaths, launched.ExitCode);
+            machine = new QemuMachine(record, _options, _time, _log, launched.Process, qmp, events, memory, _deaths, launched.ExitCode);
             if (birth == MachineBirth.Incoming)
                 await machine.PrepareIncomingAsync(cancellation);
             else

@@ -145,7 +145,7 @@ public sealed partial class OutgoingTransfer
             SendUrgently(wanted.AsSpan(0, kept));
             // Until the token is passed it is the loading of the device state that waits, for few pages that lie close together (the queues of
             // virtio devices), and nothing is pushed yet: what lies around goes behind them.
-            if (!_tokenSent && !_resume && kept <= NeighboursOf)
+            if (!_tokenSent && kept <= NeighboursOf)
             {
                 int more = pull.ClaimAround(wanted, kept, NeighbourShift);
                 SendUrgently(wanted.AsSpan(kept, more));

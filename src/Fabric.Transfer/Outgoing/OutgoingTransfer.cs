@@ -42,10 +42,11 @@ public sealed partial class OutgoingTransfer : IOutgoingTransfer
     private bool _pushed;
     private bool _looked;
 
-    // Read by the urgent thread.
-    private volatile bool _tokenSent;
     private int _round;
     private long _barrier;
+
+    // Read by the urgent thread. From the beginning where a pull is resumed.
+    private volatile bool _tokenSent;
 
     // What the destination is expected to say next; the control thread completes them.
     private readonly Answer<bool> _termsAccepted = new();
@@ -79,6 +80,7 @@ public sealed partial class OutgoingTransfer : IOutgoingTransfer
         ArgumentOutOfRangeException.ThrowIfNotEqual(channels.BulkConnections, terms.BulkConnections);
         (_memory, _terms, _channels, _settings, _time, _resume) = (memory, terms, channels, settings, time, resume);
         _pin = memory.Pin();
+        _tokenSent = resume;
         _order = order ?? new ForwardPivotOrder();
         _logger = logger;
         _dirty = new PageBitmap(memory.PageCount);

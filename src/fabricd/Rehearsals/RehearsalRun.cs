@@ -15,9 +15,8 @@ internal sealed class RehearsalRun : IAsyncDisposable
     private readonly CancellationTokenSource _stop = new();
     private readonly Task _running;
 
-    /// <param name="waits">True: the agent found VMs, whose state is not told at once.</param>
-    public RehearsalRun(Rehearsal rehearsal, HostAgent agent, bool waits, TimeProvider time) =>
-        _running = Task.Run(() => RunAsync(rehearsal, agent, waits, time, _stop.Token));
+    public RehearsalRun(Rehearsal rehearsal, HostAgent agent, TimeProvider time) =>
+        _running = Task.Run(() => RunAsync(rehearsal, agent, time, _stop.Token));
 
     public async ValueTask DisposeAsync()
     {
@@ -26,8 +25,10 @@ internal sealed class RehearsalRun : IAsyncDisposable
         _stop.Dispose();
     }
 
-    private static async Task RunAsync(Rehearsal rehearsal, HostAgent agent, bool waits, TimeProvider time, CancellationToken stop)
+    private static async Task RunAsync(Rehearsal rehearsal, HostAgent agent, TimeProvider time, CancellationToken stop)
     {
+        // An agent that has started tells of every VM that it found.
+        bool waits = (await agent.FactsAsync(-1, TimeSpan.Zero, stop)).Vms.Count > 0;
         for (int look = 0; waits && look < LooksMost; look++)
         {
             await Task.Delay(Look, time, stop);

@@ -5,7 +5,7 @@ using Xunit;
 namespace Fabric.Unit.Machines;
 
 /// <summary>When the vCPUs stopped and ran, by QEMU's own stamp; a stamp that cannot be is replaced by the moment of reading.</summary>
-public sealed class LoadWatchTests
+public sealed class EventWatchTests
 {
     private static readonly TimeProvider Time = TimeProvider.System;
 
@@ -15,7 +15,7 @@ public sealed class LoadWatchTests
     [InlineData(+60_000, false)]
     public void A_stamp_is_taken_if_it_is_of_a_moment_ago(int millisecondsAgo, bool taken)
     {
-        var watch = new LoadWatch(Time);
+        var watch = new EventWatch(Time);
         Assert.Null(watch.ResumedAt);
         watch.OnEvent(new QmpEvent("RESUME", default, Time.GetUtcNow().AddMilliseconds(millisecondsAgo)));
         var age = Time.GetElapsedTime(watch.ResumedAt!.Value);

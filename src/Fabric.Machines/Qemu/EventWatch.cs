@@ -3,7 +3,7 @@ namespace Fabric.Machines.Qemu;
 /// <summary>
 /// What a machine's events say that somebody waits for. <see cref="OnEvent"/> runs on the QMP reader's thread, the rest on callers' threads.
 /// </summary>
-internal sealed class LoadWatch(TimeProvider time)
+internal sealed class EventWatch(TimeProvider time)
 {
     private static readonly TimeSpan OldestEvent = TimeSpan.FromSeconds(5);
 
