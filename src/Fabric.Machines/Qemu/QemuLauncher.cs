@@ -47,10 +47,24 @@ internal sealed class QemuLauncher(QemuOptions options, TimeProvider time)
         }
         catch
         {
-            started.Kill();
+            await EndAsync(started);
             process?.Dispose();
             started.Dispose();
             throw;
+        }
+    }
+
+    /// <summary>Whoever is told that nothing was launched may count processes: the kill is over when it is said.</summary>
+    private async Task EndAsync(Process started)
+    {
+        started.Kill();
+        try
+        {
+            await started.WaitForExitAsync(CancellationToken.None).WaitAsync(options.KillDeadline, time, CancellationToken.None);
+        }
+        catch (TimeoutException)
+        {
+            // It hangs in the kernel and ends when that lets it go: the kill stands.
         }
     }
 
