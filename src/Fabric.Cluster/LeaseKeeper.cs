@@ -23,12 +23,13 @@ public sealed record LeaseOptions
     public TimeSpan Duration { get; init; } = TimeSpan.FromSeconds(10);
 
     /// <summary>Before a shard is asked for again; jitter of half.</summary>
-    public TimeSpan Retry { get; init; } = TimeSpan.FromSeconds(1);
+    public TimeSpan Retry { get; init; } = TimeSpan.FromMilliseconds(400);
 }
 
 /// <summary>
-/// Holds the leases of a set of shards for one control node: one loop per shard that acquires, hands the shard to its owner, renews, and on loss takes the
-/// owner off at once and begins again. Which shards a node should hold is the caller's decision: all of them with one node, a placement over the live view with several.
+/// Holds the leases of the shards that are placed on one control node: one loop per shard that, while the shard is placed here, acquires it, hands it to its owner, renews,
+/// and on loss takes the owner off at once and begins again. A shard that is placed elsewhere is handed off in two steps: its owner leaves it, then its lease is given
+/// back, for which the node where it is placed now is asking already.
 /// </summary>
 public sealed partial class LeaseKeeper(
     IJournal journal, string holder, IShardOwner owner, TimeProvider time, Random random, ILogger<LeaseKeeper> log, LeaseOptions? options = null) : IAsyncDisposable
@@ -36,91 +37,118 @@ public sealed partial class LeaseKeeper(
     private readonly LeaseOptions _options = options ?? LeaseOptions.Default;
     private readonly CancellationTokenSource _stop = new();
     private readonly ConcurrentDictionary<ShardId, ShardTenure> _tenures = new();
-    private readonly List<Task> _loops = [];
-    private readonly Lock _randomLock = new();
+    private readonly Dictionary<ShardId, PlacedShard> _shards = []; // under _gate; entries stay
+    private readonly List<Task> _loops = []; // under _gate
+    private readonly Lock _gate = new();
 
     /// <summary>The tenure of a shard that is held now, or null.</summary>
     public ShardTenure? Find(ShardId shard) => _tenures.TryGetValue(shard, out var tenure) && tenure.Held ? tenure : null;
 
-    /// <summary>Begins to hold the shards; completes when each was taken once, or refused because of what is in it (logged; tried again).</summary>
-    public Task StartAsync(IEnumerable<ShardId> shards, CancellationToken cancellation)
+    /// <summary>From now on exactly these shards are placed here.</summary>
+    public void Place(IReadOnlySet<ShardId> shards)
     {
-        var first = new List<Task>();
-        foreach (var shard in shards)
+        ArgumentNullException.ThrowIfNull(shards);
+        lock (_gate)
         {
-            var taken = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
-            first.Add(taken.Task);
-            _loops.Add(HoldAsync(shard, taken, _stop.Token));
-        }
+            if (_stop.IsCancellationRequested)
+                return;
+            foreach (var shard in shards.Where(shard => !_shards.ContainsKey(shard)))
+            {
+                var placed = _shards[shard] = new PlacedShard(shard);
+                _loops.Add(HoldAsync(placed, _stop.Token));
+            }
 
-        return Task.WhenAll(first).WaitAsync(cancellation);
+            foreach (var (shard, placed) in _shards)
+                placed.Set(shards.Contains(shard));
+        }
+    }
+
+    /// <summary>Completes when each shard that is placed here now was taken once, or refused because of what is in it (logged; tried again), or placed elsewhere.</summary>
+    public Task SettledAsync(CancellationToken cancellation)
+    {
+        lock (_gate)
+            return Task.WhenAll(_shards.Values.Select(static placed => placed.Settled).ToList()).WaitAsync(cancellation);
     }
 
     public async ValueTask DisposeAsync()
     {
-        await _stop.CancelAsync();
-        await Task.WhenAll(_loops);
+        List<Task> loops;
+        lock (_gate)
+        {
+            _stop.Cancel();
+            loops = [.. _loops];
+        }
+
+        await Task.WhenAll(loops);
+        foreach (var placed in _shards.Values)
+            placed.Dispose();
         _stop.Dispose();
     }
 
-    private async Task HoldAsync(ShardId shard, TaskCompletionSource taken, CancellationToken stop)
+    private async Task HoldAsync(PlacedShard placed, CancellationToken stop)
     {
         while (!stop.IsCancellationRequested)
         {
             try
             {
-                if (await AcquireAsync(shard, stop) is { } tenure)
-                    await ServeAsync(tenure, taken, stop);
+                await placed.WaitHereAsync(stop);
+                using var here = CancellationTokenSource.CreateLinkedTokenSource(stop, placed.Elsewhere);
+                if (await AcquireAsync(placed, stop) is { } tenure)
+                    await ServeAsync(tenure, placed, here.Token);
                 else
-                    await PauseAsync(_options.Retry, stop);
+                    await PauseAsync(_options.Retry, here.Token);
             }
-            catch (OperationCanceledException) when (stop.IsCancellationRequested)
+            catch (OperationCanceledException)
             {
-                break;
+                // Stopping, or placed elsewhere: the loop looks which.
             }
             catch (FabricException failure)
             {
-                LogStoreTrouble(log, shard.Value, failure.Error.ToString());
+                LogStoreTrouble(log, placed.Shard.Value, failure.Error.ToString());
                 await PauseAsync(_options.Retry, stop);
             }
         }
 
-        taken.TrySetCanceled(stop);
+        placed.Settle();
     }
 
-    private async Task<ShardTenure?> AcquireAsync(ShardId shard, CancellationToken stop)
+    // Not called off when the shard is placed elsewhere meanwhile: a lease that was granted and not heard of would stand until it expires.
+    private async Task<ShardTenure?> AcquireAsync(PlacedShard placed, CancellationToken stop)
     {
         long askedAt = time.GetTimestamp();
-        var (lease, refusal) = await journal.AcquireAsync(shard, holder, _options.Duration, stop);
+        var (lease, refusal) = await journal.AcquireAsync(placed.Shard, holder, _options.Duration, placed.Floor, stop);
         if (lease is null)
         {
-            LogRefused(log, shard.Value, refusal);
+            LogRefused(log, placed.Shard.Value, refusal);
             return null;
         }
 
         return new ShardTenure(lease, askedAt, time);
     }
 
-    private async Task ServeAsync(ShardTenure tenure, TaskCompletionSource taken, CancellationToken stop)
+    /// <param name="tenure">Just acquired.</param>
+    /// <param name="placed">Its shard.</param>
+    /// <param name="here">Cancelled: the shard is to be left and given back.</param>
+    private async Task ServeAsync(ShardTenure tenure, PlacedShard placed, CancellationToken here)
     {
         using var own = tenure;
-        await using var stopping = stop.Register(static self => ((ShardTenure)self!).End(), tenure);
+        await using var leaving = here.Register(static self => ((ShardTenure)self!).End(), tenure);
         _tenures[tenure.Shard] = tenure;
         LogTaken(log, tenure.Shard.Value, tenure.Epoch.Value);
         try
         {
             // Replay may take longer than a lease lasts, so renewing begins before it.
-            var renewing = RenewAsync(tenure, stop);
+            var renewing = RenewAsync(tenure, here);
             try
             {
                 await owner.TakeAsync(tenure, tenure.Ended);
-                taken.TrySetResult();
+                placed.Settle();
             }
             catch (FabricException failure)
             {
                 LogTakeFailed(log, tenure.Shard.Value, failure.Error.ToString());
                 tenure.End();
-                taken.TrySetResult(); // one shard with a torn event does not keep the others from their work
+                placed.Settle(); // one shard with a torn event does not keep the others from their work
             }
             catch (OperationCanceledException) when (tenure.Ended.IsCancellationRequested)
             {
@@ -132,21 +160,22 @@ public sealed partial class LeaseKeeper(
         finally
         {
             tenure.End();
+            placed.Floor = tenure.Outdone > placed.Floor ? tenure.Outdone : placed.Floor;
             _tenures.TryRemove(KeyValuePair.Create(tenure.Shard, tenure));
             await owner.LeaveAsync(tenure);
             LogLeft(log, tenure.Shard.Value, tenure.Epoch.Value);
         }
 
-        if (stop.IsCancellationRequested)
+        if (here.IsCancellationRequested)
             await GiveBackAsync(tenure.Lease);
         else
-            await PauseAsync(_options.Retry, stop);
+            await PauseAsync(_options.Retry, here);
     }
 
-    /// <summary>Ends when the tenure has ended or the node stops.</summary>
-    private async Task RenewAsync(ShardTenure tenure, CancellationToken stop)
+    /// <summary>Ends when the tenure has ended or the shard is to be left.</summary>
+    private async Task RenewAsync(ShardTenure tenure, CancellationToken here)
     {
-        using var both = CancellationTokenSource.CreateLinkedTokenSource(tenure.Ended, stop);
+        using var both = CancellationTokenSource.CreateLinkedTokenSource(tenure.Ended, here);
         while (!both.IsCancellationRequested)
         {
             try
@@ -191,7 +220,7 @@ public sealed partial class LeaseKeeper(
     private async Task PauseAsync(TimeSpan about, CancellationToken stop)
     {
         double share;
-        lock (_randomLock)
+        lock (_gate)
             share = 0.5 + (random.NextDouble() / 2);
         await Task.Delay(about * share, time, stop).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
     }

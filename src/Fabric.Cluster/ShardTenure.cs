@@ -16,6 +16,7 @@ public sealed class ShardTenure : IDisposable
     private readonly ITimer _expiry;
     private ShardLease _lease;
     private long _heldUntil; // monotonic ticks
+    private long _outdone;
 
     internal ShardTenure(ShardLease lease, long askedAt, TimeProvider time)
     {
@@ -38,6 +39,24 @@ public sealed class ShardTenure : IDisposable
 
     /// <summary>Whether the lease still stands by this node's monotonic clock, counted from before the store was asked.</summary>
     public bool Held => !Ended.IsCancellationRequested && _time.GetTimestamp() < Volatile.Read(ref _heldUntil);
+
+    /// <summary>The highest epoch that an agent named when it refused this one; <see cref="Epoch.None"/>: no agent did.</summary>
+    public Epoch Outdone => new(Interlocked.Read(ref _outdone));
+
+    /// <summary>The tenure's place in the order of all acquisitions of its shard; no two have the same, even where a restored store gives out an epoch twice.</summary>
+    public Guid Term => _lease.Term;
+
+    /// <summary>
+    /// An agent has obeyed <paramref name="seen"/>, which is not below this epoch: either another owner has the shard, or the store went back in time and gives out
+    /// epochs that were used. The tenure ends; the shard is acquired again, above what was seen, if it can be had.
+    /// </summary>
+    public void Outdo(Epoch seen)
+    {
+        long now = Interlocked.Read(ref _outdone);
+        while (seen.Value > now && Interlocked.CompareExchange(ref _outdone, seen.Value, now) is var was && was != now)
+            now = was;
+        End();
+    }
 
     /// <summary>The shard is not ours: work under it ends now.</summary>
     public void End()

@@ -8,8 +8,10 @@ namespace Fabric.Migration;
 /// <summary>
 /// <paramref name="ShardEpoch"/>: the supervisor's own epoch; an agent that has seen a higher one for this VM refuses.
 /// <paramref name="RunEpoch"/>: the run epoch that the command is about: the current one, or e+1 for a hand-over.
+/// <paramref name="ShardTerm"/>: of the acquisition that gave the shard epoch, stamped when the command is sent. A store that was restored from an older copy gives an
+/// epoch out twice; an agent obeys only one term of it.
 /// </summary>
-public sealed record CommandHeader(CommandId Id, VmName Vm, Epoch ShardEpoch, Epoch RunEpoch, MigrationId? Migration = null);
+public sealed record CommandHeader(CommandId Id, VmName Vm, Epoch ShardEpoch, Epoch RunEpoch, MigrationId? Migration = null, Guid ShardTerm = default);
 
 [JsonPolymorphic(TypeDiscriminatorPropertyName = "kind")]
 [JsonDerivedType(typeof(CreateVm), "create-vm")]
@@ -70,8 +72,11 @@ public sealed record ReleaseSource(CommandHeader Header) : AgentCommand(Header);
 /// <summary>Ask the guest to shrink or grow to so many bytes.</summary>
 public sealed record SetBalloon(CommandHeader Header, long Bytes) : AgentCommand(Header);
 
-/// <summary>The answer to a command; stored by the agent and given again when the same id is asked again.</summary>
-public sealed record CommandResult(CommandId Id, FabricError? Error)
+/// <summary>
+/// The answer to a command; stored by the agent and given again when the same id is asked again. <paramref name="Seen"/>: refused because this shard epoch has spoken
+/// for the VM already; not stored.
+/// </summary>
+public sealed record CommandResult(CommandId Id, FabricError? Error, Epoch? Seen = null)
 {
     [JsonIgnore]
     public bool Ok => Error is null;

@@ -10,7 +10,25 @@ namespace Fabric.Supervisor;
 internal sealed record ControlServices(
     IJournal Journal, IAgentGateway Agents, HostRegistry Hosts, Board Board, MovementGate Gate, IdSource Ids, TimeProvider Time, ILoggerFactory Loggers, SupervisorOptions Options)
 {
+    /// <summary>An agent that names a shard epoch so far above the sender's is not believed.</summary>
+    private const long FarthestEpoch = 1_000_000;
+
     public DateTimeOffset Now => Time.GetUtcNow();
+
+    /// <summary>Sends under a tenure: nothing when it is not held, always with its term. An agent that has obeyed another one of the shard ends it.</summary>
+    /// <exception cref="FabricException">refused-by-epoch: the tenure is over; otherwise as <see cref="IAgentGateway.SendAsync"/>.</exception>
+    public async Task<CommandResult> SendAsync(ShardTenure tenure, HostName host, AgentCommand command, CancellationToken cancellation)
+    {
+        if (!tenure.Held)
+            throw new FabricException(ErrorCodes.RefusedByEpoch, $"Shard {tenure.Shard.Value} is no longer held at epoch {tenure.Epoch}; host '{host}' was not asked.");
+        var result = await Agents.SendAsync(host, command with { Header = command.Header with { ShardTerm = tenure.Term } }, cancellation);
+        if (result.Seen is not { } seen)
+            return result;
+        if (seen < tenure.Epoch || seen.Value - tenure.Epoch.Value > FarthestEpoch)
+            throw new FabricException(ErrorCodes.Malformed, $"Host '{host}' refuses shard epoch {tenure.Epoch} because of {seen}.", "Do control node and agent run the same version?");
+        tenure.Outdo(seen);
+        throw new FabricException(result.Error ?? new FabricError(ErrorCodes.RefusedByEpoch, $"Host '{host}' has obeyed shard epoch {seen}."));
+    }
 }
 
 /// <summary>New ids and jitter for many threads from one injected source of randomness.</summary>

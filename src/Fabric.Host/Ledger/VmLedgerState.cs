@@ -74,6 +74,8 @@ public sealed record VmLedgerState
 
     public Epoch ShardEpoch { get; init; }
 
+    public Guid ShardTerm { get; init; }
+
     public string? Machine { get; init; }
 
     public OutgoingEntry? Outgoing { get; init; }
@@ -88,7 +90,7 @@ public sealed record VmLedgerState
     /// <exception cref="LedgerContradictionException">The record is not legal here.</exception>
     public VmLedgerState Apply(VmRecord record) => record switch
     {
-        VmRecord.ShardSeen r => Legal(r.Epoch >= ShardEpoch, r) with { ShardEpoch = r.Epoch },
+        VmRecord.ShardSeen r => Legal(r.Epoch > ShardEpoch || (r.Epoch == ShardEpoch && r.Term == ShardTerm), r) with { ShardEpoch = r.Epoch, ShardTerm = r.Term },
         VmRecord.Answered r => this with { Answers = Remember(Answers, new StoredAnswer(r.Command, r.Error)) },
         VmRecord.Owned r => Legal(!Owner && r.Epoch > HighestRunEpoch && Outgoing is null or { Ended: true } && Incoming is null or { Ended: true }, r) with { Owner = true, Spec = r.Spec, RunEpoch = r.Epoch, HighestRunEpoch = r.Epoch, Outgoing = null, Incoming = null },
         VmRecord.MachineStarted r => this with { Machine = r.Adoption },

@@ -47,7 +47,7 @@ public abstract record VmRecord
     }
 
     /// <summary>A supervisor with this shard epoch has spoken; lower ones are refused from now on.</summary>
-    public sealed record ShardSeen(Epoch Epoch) : VmRecord;
+    public sealed record ShardSeen(Epoch Epoch, Guid Term = default) : VmRecord;
 
     /// <summary>The answer to a command, given again when the same id is asked again.</summary>
     public sealed record Answered(CommandId Command, FabricError? Error) : VmRecord;

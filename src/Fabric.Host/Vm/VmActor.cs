@@ -115,18 +115,21 @@ internal sealed partial class VmActor(VmName name, HostParts parts) : Actor<VmMe
             return;
         }
 
-        if (header.ShardEpoch < Recorded.ShardEpoch)
+        if (header.ShardEpoch < Recorded.ShardEpoch || (header.ShardEpoch == Recorded.ShardEpoch && header.ShardTerm != Recorded.ShardTerm))
         {
             parts.VmMetrics.Fenced();
-            m.Reply.Succeed(new CommandResult(header.Id, new FabricError(
-                ErrorCodes.RefusedByEpoch, $"The command comes from shard epoch {header.ShardEpoch}; epoch {Recorded.ShardEpoch} has spoken for VM '{name}'.")));
+            string other = header.ShardEpoch == Recorded.ShardEpoch ? " in another term" : "";
+            m.Reply.Succeed(new CommandResult(
+                header.Id,
+                new FabricError(ErrorCodes.RefusedByEpoch, $"The command comes from shard epoch {header.ShardEpoch}; epoch {Recorded.ShardEpoch}{other} has spoken for VM '{name}'."),
+                Recorded.ShardEpoch));
             return;
         }
 
         try
         {
             if (header.ShardEpoch > Recorded.ShardEpoch)
-                Ledger.Append(new VmRecord.ShardSeen(header.ShardEpoch));
+                Ledger.Append(new VmRecord.ShardSeen(header.ShardEpoch, header.ShardTerm));
             await DispatchAsync(m.Command, m.Reply);
         }
         catch (Exception e) when (e is FabricException or LedgerContradictionException or OperationCanceledException)

@@ -182,7 +182,7 @@ internal sealed partial class MigrationSupervisor(ControlServices services, Shar
         _inFlight[order.Step] = order.Attempt;
         LogSend(_log, plan.Id, order.Step, order.Attempt, order.Host, tenure.Epoch);
         Context.PipeToSelf(
-            cancellation => services.Agents.SendAsync(order.Host, order.Command, cancellation),
+            cancellation => services.SendAsync(tenure, order.Host, order.Command, cancellation),
             result => (MigrationMessage)new StepAnswered(order.Step, order.Attempt, result.Error),
             error => new StepUnknown(order.Step, order.Attempt, error));
         return null;

@@ -81,6 +81,6 @@ internal sealed class ShardRegion(ActorSystem actors, ControlServices services, 
         var shard = map.Of(key);
         return _shards.TryGetValue(shard, out var held) && held.Tenure.Held
             ? held.Actor.AskAsync(message, services.Options.Ask, services.Time, cancellation)
-            : throw new FabricException(ErrorCodes.Unreachable, $"Shard {shard.Value}, which keeps '{key}', is not held by this control node now.", "Try again in a few seconds.");
+            : throw new FabricException(ErrorCodes.NotHeld, $"Shard {shard.Value}, which keeps '{key}', is not held by this control node now.", "Try again in a few seconds.");
     }
 }

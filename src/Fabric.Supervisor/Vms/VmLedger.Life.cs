@@ -41,7 +41,7 @@ internal sealed partial class VmLedger
         int birth = _state.Births;
         var command = new CreateVm(Header("create", birth), spec);
         Context.PipeToSelf(
-            cancellation => services.Agents.SendAsync(host, command, cancellation),
+            cancellation => services.SendAsync(tenure, host, command, cancellation),
             result => (VmMessage)new CreateAnswered(birth, result.Error, Unknown: false),
             error => new CreateAnswered(birth, error, Unknown: true));
     }
@@ -138,7 +138,7 @@ internal sealed partial class VmLedger
             FabricError? error;
             try
             {
-                error = (await services.Agents.SendAsync(host, command, cancellation)).Error;
+                error = (await services.SendAsync(tenure, host, command, cancellation)).Error;
             }
             catch (FabricException unheard) when (force && unheard.Error.Code is ErrorCodes.Unreachable or ErrorCodes.DeadlineExceeded)
             {

@@ -20,7 +20,7 @@ internal sealed partial class VmLedger
         _tidying.Add(host);
         LogTidy(services.Loggers.CreateLogger<VmLedger>(), name, host, command.GetType().Name);
         Context.PipeToSelf(
-            cancellation => services.Agents.SendAsync(host, command, cancellation),
+            cancellation => services.SendAsync(tenure, host, command, cancellation),
             result => (VmMessage)new Tidied(host, result.Error, Answered: true),
             error => new Tidied(host, error, Answered: false));
     }

@@ -6,9 +6,8 @@ using System.Text.Json.Serialization;
 using System.Text.Json.Serialization.Metadata;
 using Fabric.Core;
 using Fabric.Wire.Agent;
-using Fabric.Wire.Api;
 
-namespace Fabric.Cli.Client;
+namespace Fabric.Wire.Api;
 
 /// <summary>
 /// The HTTP API as methods. Every failure is a <see cref="FabricException"/>: the server's own error object, or unreachable when no answer came.
@@ -24,12 +23,17 @@ public sealed class ControlClient : IDisposable
 
     private readonly HttpClient _http;
 
-    public ControlClient(Uri url, HttpMessageHandler? transport = null)
+    /// <param name="url">Of a control node: its API for operators, or its port for other nodes.</param>
+    /// <param name="transport">Null: an own one.</param>
+    /// <param name="http2">HTTP/2 with prior knowledge, which the port for other nodes speaks.</param>
+    public ControlClient(Uri url, HttpMessageHandler? transport = null, bool http2 = false)
     {
         Url = url;
         _http = new HttpClient(transport ?? new SocketsHttpHandler { ConnectTimeout = TimeSpan.FromSeconds(5), UseProxy = false, AllowAutoRedirect = false })
         {
             BaseAddress = url,
+            DefaultRequestVersion = http2 ? HttpVersion.Version20 : HttpVersion.Version11,
+            DefaultVersionPolicy = http2 ? HttpVersionPolicy.RequestVersionExact : HttpVersionPolicy.RequestVersionOrLower,
             Timeout = Deadline,
             MaxResponseContentBufferSize = 64 * ByteSize.Mebi,
         };
@@ -103,7 +107,7 @@ public sealed class ControlClient : IDisposable
 
     private async Task<HttpResponseMessage> AskAsync(HttpMethod method, string path, HttpContent? content, CancellationToken cancellation)
     {
-        using var request = new HttpRequestMessage(method, path) { Content = content };
+        using var request = new HttpRequestMessage(method, path) { Content = content, Version = _http.DefaultRequestVersion, VersionPolicy = _http.DefaultVersionPolicy };
         HttpResponseMessage answer;
         try
         {

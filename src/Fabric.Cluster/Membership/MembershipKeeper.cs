@@ -1,0 +1,229 @@
+// One node's part in the membership of the control cluster. The view is a row set in the store with a version; every change is one compare-and-swap on it,
+// so all nodes agree on one history of views without a protocol of their own.
+//
+//   each period:  beat ──▶ store: my row's beat, by its clock; returns the version, so one round trip also shows changes
+//                 probe ─▶ every other node that is up, directly
+//                 judge:   MissedProbes misses in a row ─▶ my suspicion into the view;  an answer ─▶ my suspicion out of it
+//                          enough witnesses (Verdict) ─▶ Dead, which is final
+//
+// A node that finds itself Dead or gone from the view has been expelled: its work ends (Expelled fires), and it may come back as another node id only.
+using Fabric.Core;
+using Fabric.Journal;
+using Microsoft.Extensions.Logging;
+
+namespace Fabric.Cluster.Membership;
+
+/// <summary>Keeps one node in the view and watches the others. <see cref="JoinAsync"/> first, <see cref="LeaveAsync"/> or just disposing last; the members are for any thread.</summary>
+public sealed partial class MembershipKeeper(
+    IMembership store, Member self, IPeerProbe probe, TimeProvider time, Random random, ILogger<MembershipKeeper> log, MembershipOptions? options = null) : IAsyncDisposable
+{
+    private const int Tries = 16;
+
+    private readonly MembershipOptions _options = options ?? MembershipOptions.Default;
+    private readonly CancellationTokenSource _stop = new();
+    private readonly CancellationTokenSource _expelled = new();
+    private readonly Dictionary<Guid, int> _misses = []; // of the watching loop alone
+    private readonly Lock _gate = new();
+    private Action<ClusterView>? _listeners; // under _gate
+    private ClusterView _view = ClusterView.Empty; // under _gate for writing
+    private Task _watching = Task.CompletedTask;
+
+    public Guid Node => self.Node;
+
+    /// <summary>The newest view that this node has seen.</summary>
+    public ClusterView View => Volatile.Read(ref _view);
+
+    /// <summary>Fires when the view says that this node is dead, or does not name it any more.</summary>
+    public CancellationToken Expelled => _expelled.Token;
+
+    /// <summary>Calls <paramref name="listener"/> with the view of now and with every later one, in order, one at a time.</summary>
+    public void Follow(Action<ClusterView> listener)
+    {
+        ArgumentNullException.ThrowIfNull(listener);
+        lock (_gate)
+        {
+            _listeners += listener;
+            listener(_view);
+        }
+    }
+
+    /// <summary>Enters the view as up; earlier lives of the same name, which hold the same state directory no longer, are dead from here on.</summary>
+    /// <exception cref="FabricException">store-failed; conflict: the view changes too often.</exception>
+    public async Task JoinAsync(CancellationToken cancellation)
+    {
+        await ChangeAsync(
+            view => [
+                .. view.Members.Where(m => m.Name == self.Name && m.Node != self.Node && !m.State.IsFinal()).Select(static m => ViewChange.SetState(m.Node, MemberState.Dead)),
+                .. view.Find(self.Node) is null ? [ViewChange.Add(self with { State = MemberState.Up })] : Array.Empty<ViewChange>()],
+            cancellation);
+        LogJoined(log, self.Name, self.Node, View.Version);
+        _watching = WatchAsync(_stop.Token);
+    }
+
+    /// <summary>Step one of leaving in good order: no shard is placed here any more.</summary>
+    public Task AnnounceLeavingAsync(CancellationToken cancellation) => SetOwnStateAsync(MemberState.Leaving, cancellation);
+
+    /// <summary>Step two, when all shards were given back.</summary>
+    public async Task LeaveAsync(CancellationToken cancellation)
+    {
+        await _stop.CancelAsync();
+        await _watching;
+        await SetOwnStateAsync(MemberState.Left, cancellation);
+    }
+
+    public async ValueTask DisposeAsync()
+    {
+        await _stop.CancelAsync();
+        await _watching;
+        _stop.Dispose();
+        _expelled.Dispose();
+    }
+
+    private Task SetOwnStateAsync(MemberState state, CancellationToken cancellation) => ChangeAsync(
+        view => view.Find(self.Node) is { } me && !me.State.IsFinal() && me.State != state ? [ViewChange.SetState(self.Node, state)] : [],
+        cancellation);
+
+    /// <summary>Reads, decides, swaps; again from the view that was there instead, until the decision stands or is empty.</summary>
+    private async Task ChangeAsync(Func<ClusterView, IReadOnlyList<ViewChange>> decide, CancellationToken cancellation)
+    {
+        var view = await store.ReadViewAsync(cancellation);
+        for (int i = 0; i < Tries; i++)
+        {
+            var changes = decide(view);
+            if (changes.Count == 0)
+            {
+                Adopt(view);
+                return;
+            }
+
+            (view, bool changed) = await store.ChangeAsync(view, changes, cancellation);
+            if (changed)
+            {
+                Adopt(view);
+                return;
+            }
+        }
+
+        throw new FabricException(ErrorCodes.Conflict, $"The view of the cluster changed {Tries} times while node '{self.Name}' tried to change it.", "Try again.");
+    }
+
+    private async Task WatchAsync(CancellationToken stop)
+    {
+        while (!stop.IsCancellationRequested && !_expelled.IsCancellationRequested)
+        {
+            using var deadline = new CancellationTokenSource(_options.StoreDeadline, time);
+            using var either = CancellationTokenSource.CreateLinkedTokenSource(stop, deadline.Token);
+            try
+            {
+                await BeatAsync(either.Token);
+                await ProbeAllAsync(stop);
+                if (Judge(View).Count > 0)
+                    await ChangeAsync(Judge, either.Token);
+            }
+            catch (FabricException failure)
+            {
+                LogStoreTrouble(log, self.Name, failure.Error.ToString());
+            }
+            catch (OperationCanceledException) when (!stop.IsCancellationRequested)
+            {
+                LogStoreTrouble(log, self.Name, "no answer in time");
+            }
+            catch (OperationCanceledException)
+            {
+                return;
+            }
+
+            await Task.Delay(_options.Period * Jitter(), time, stop).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+        }
+    }
+
+    private async Task BeatAsync(CancellationToken cancellation)
+    {
+        var (cluster, version) = await store.BeatAsync(self.Node, cancellation);
+        // Beats are not versions: while somebody is suspected, how old the beats are matters as well.
+        if (cluster != View.Cluster || version != View.Version || _misses.Values.Any(m => m >= _options.MissedProbes))
+            Adopt(await store.ReadViewAsync(cancellation));
+    }
+
+    private async Task ProbeAllAsync(CancellationToken stop)
+    {
+        var others = View.Members.Where(m => m.Node != self.Node && m.State is MemberState.Up or MemberState.Leaving && m.Node != self.Node).ToList();
+        foreach (var gone in _misses.Keys.Except(others.Select(static m => m.Node)).ToList())
+            _misses.Remove(gone);
+        bool[] answered = await Task.WhenAll(others.Select(other => ProbeAsync(other, stop)));
+        for (int i = 0; i < others.Count; i++)
+            _misses[others[i].Node] = answered[i] ? 0 : _misses.GetValueOrDefault(others[i].Node) + 1;
+    }
+
+    private async Task<bool> ProbeAsync(Member other, CancellationToken stop)
+    {
+        using var deadline = new CancellationTokenSource(_options.ProbeDeadline, time);
+        using var either = CancellationTokenSource.CreateLinkedTokenSource(stop, deadline.Token);
+        try
+        {
+            return await probe.AnswersAsync(other, either.Token);
+        }
+        catch (OperationCanceledException) when (!stop.IsCancellationRequested)
+        {
+            return false;
+        }
+    }
+
+    /// <summary>What this node would change in a view: its own suspicions, and verdicts that are due.</summary>
+    private List<ViewChange> Judge(ClusterView view)
+    {
+        var changes = new List<ViewChange>();
+        if (view.Find(self.Node) is not { State: MemberState.Up or MemberState.Leaving })
+            return changes; // who is expelled has no say
+        foreach (var (node, misses) in _misses)
+        {
+            bool stands = view.Suspicions.Any(s => s.Node == node && s.By == self.Node);
+            if (misses >= _options.MissedProbes && !stands)
+                changes.Add(ViewChange.Suspect(node, self.Node));
+            else if (misses == 0 && stands)
+                changes.Add(ViewChange.Trust(node, self.Node));
+        }
+
+        foreach (var dead in view.Members.Where(m => m.Node != self.Node && Verdict.IsDead(view, m.Node, _options.BeatLimit)))
+            changes.Add(ViewChange.SetState(dead.Node, MemberState.Dead));
+        return changes;
+    }
+
+    private void Adopt(ClusterView view)
+    {
+        lock (_gate)
+        {
+            var before = _view;
+            Volatile.Write(ref _view, view);
+            if (before.Cluster != view.Cluster || before.Version != view.Version)
+            {
+                LogView(log, self.Name, view.Version, string.Join(", ", view.Members.Where(static m => !m.State.IsFinal()).Select(static m => $"{m.Name} {m.State}")));
+                _listeners?.Invoke(view);
+            }
+        }
+
+        if (view.Find(self.Node) is not { } me || me.State == MemberState.Dead)
+        {
+            LogExpelled(log, self.Name, self.Node, view.Version);
+            _expelled.Cancel();
+        }
+    }
+
+    private double Jitter()
+    {
+        lock (_gate)
+            return 0.75 + (random.NextDouble() / 2);
+    }
+
+    [LoggerMessage(Level = LogLevel.Information, Message = "Node {Name} ({Node}) is in the cluster, view {Version}.")]
+    private static partial void LogJoined(ILogger logger, string name, Guid node, long version);
+
+    [LoggerMessage(Level = LogLevel.Information, Message = "Node {Name} sees view {Version}: {Members}.")]
+    private static partial void LogView(ILogger logger, string name, long version, string members);
+
+    [LoggerMessage(Level = LogLevel.Warning, Message = "Node {Name} ({Node}) was declared dead in view {Version}; its work ends.")]
+    private static partial void LogExpelled(ILogger logger, string name, Guid node, long version);
+
+    [LoggerMessage(Level = LogLevel.Warning, Message = "Node {Name} cannot reach the view of the cluster: {Error}")]
+    private static partial void LogStoreTrouble(ILogger logger, string name, string error);
+}

@@ -1,0 +1,23 @@
+using Fabric.Core;
+using Fabric.Wire.Api;
+
+namespace Fabric.Supervisor.Routing;
+
+/// <summary>What changes an entity: only the control node that holds its shard can do it. It refuses with not-held what it does not hold; then nothing was done.</summary>
+public interface IShardCommands
+{
+    Task<HostReport> SetCordonedAsync(HostName host, bool cordoned, CancellationToken cancellation);
+
+    Task<VmReport> CreateVmAsync(CreateVmRequest request, CancellationToken cancellation);
+
+    /// <summary><paramref name="force"/>: also when its host cannot be asked.</summary>
+    Task DeleteVmAsync(VmName vm, bool force, CancellationToken cancellation);
+
+    /// <summary>Returns once the migration is journaled; it then goes on whether or not the caller stays.</summary>
+    Task<MigrationReport> MigrateAsync(MigrateRequest request, CancellationToken cancellation);
+
+    /// <summary>Refused (refused-by-safety, with the reason) once the run token may have left the source.</summary>
+    Task<MigrationReport> AbortMigrationAsync(string idOrPrefix, string? reason, CancellationToken cancellation);
+
+    Task<EvacuationReport> EvacuateAsync(EvacuateRequest request, CancellationToken cancellation);
+}
