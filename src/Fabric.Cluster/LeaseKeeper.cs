@@ -91,7 +91,7 @@ public sealed partial class LeaseKeeper(
     private async Task<ShardTenure?> AcquireAsync(ShardId shard, CancellationToken stop)
     {
         long askedAt = time.GetTimestamp();
-        var (lease, refusal) = await journal.AcquireAsync(shard, holder, _options.Duration, stop);
+        var (lease, refusal) = await journal.AcquireAsync(shard, holder, _options.Duration, Epoch.None, stop);
         if (lease is null)
         {
             LogRefused(log, shard.Value, refusal);
