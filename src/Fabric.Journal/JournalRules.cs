@@ -30,6 +30,21 @@ public static class JournalRules
             throw Invalid($"A lease of {duration} is not possible.", "A lease is longer than zero and at most a day.");
     }
 
+    /// <summary>An epoch that somebody claims to have seen must leave room for those to come.</summary>
+    /// <exception cref="FabricException">invalid-argument.</exception>
+    public static void RequireFloor(Epoch floor)
+    {
+        if (floor.Value is < 0 or > long.MaxValue / 2)
+            throw Invalid($"Epoch {floor} cannot have been seen.", "Ask the agents again.");
+    }
+
+    /// <exception cref="FabricException">invalid-argument.</exception>
+    public static void RequireRequest(Guid? request)
+    {
+        if (request == Guid.Empty)
+            throw Invalid("A request id of zeros is none.", "Take a random one.");
+    }
+
     /// <exception cref="FabricException">invalid-argument.</exception>
     public static void RequireMost(int most)
     {
@@ -76,6 +91,23 @@ public static class JournalRules
         {
             return false;
         }
+    }
+
+    internal static FabricException Corrupt(StreamId stream, string what) => Corrupt($"Stream '{stream}'", what);
+
+    internal static FabricException Corrupt(ShardId shard, string what) => Corrupt($"Shard {shard.Value}", what);
+
+    private static FabricException Corrupt(string where, string what) => new(
+        ErrorCodes.Corrupt, $"{where} cannot be read: {what}.", "Nothing was changed. Restore the journal from a backup, or repair this place by hand.");
+
+    /// <summary>128 random bits, as a version 4 id.</summary>
+    internal static Guid NewId(Random random)
+    {
+        Span<byte> bytes = stackalloc byte[16];
+        random.NextBytes(bytes);
+        bytes[6] = (byte)(0x40 | (bytes[6] & 0x0f));
+        bytes[8] = (byte)(0x80 | (bytes[8] & 0x3f));
+        return new Guid(bytes, bigEndian: true);
     }
 
     internal static FabricException Invalid(string message, string hint) => new(ErrorCodes.InvalidArgument, message, hint);

@@ -36,7 +36,7 @@ internal sealed class ControlRole : IAsyncDisposable
         HostName name, ControlSettings settings, StateDirectory state, StepGate? gate, ILoggerFactory logs, TimeProvider time, CancellationToken cancellation)
     {
         var random = new Random();
-        IJournal journal = await SqliteJournal.OpenAsync(new SqliteJournalOptions { Path = settings.Journal }, time, cancellation);
+        IJournal journal = await SqliteJournal.OpenAsync(new SqliteJournalOptions { Path = settings.Journal }, time, new Random(random.Next()), cancellation);
         if (gate is not null)
             journal = new SteppedJournal(journal, gate);
         var hosts = new HostRegistry(time);

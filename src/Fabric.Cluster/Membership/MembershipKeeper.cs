@@ -15,9 +15,11 @@ namespace Fabric.Cluster.Membership;
 
 /// <summary>Keeps one node in the view and watches the others. <see cref="JoinAsync"/> first, <see cref="LeaveAsync"/> or just disposing last; the members are for any thread.</summary>
 public sealed partial class MembershipKeeper(
-    IMembership store, Member self, IPeerProbe probe, TimeProvider time, Random random, ILogger<MembershipKeeper> log, MembershipOptions? options = null) : IAsyncDisposable
+    IMembership store, MemberJoins self, IPeerProbe probe, TimeProvider time, Random random, ILogger<MembershipKeeper> log, MembershipOptions? options = null) : IAsyncDisposable
 {
     private const int Tries = 16;
+
+    private static readonly ClusterView NoView = new(Guid.Empty, 0, [], []);
 
     private readonly MembershipOptions _options = options ?? MembershipOptions.Default;
     private readonly CancellationTokenSource _stop = new();
@@ -25,7 +27,7 @@ public sealed partial class MembershipKeeper(
     private readonly Dictionary<Guid, int> _misses = []; // of the watching loop alone
     private readonly Lock _gate = new();
     private Action<ClusterView>? _listeners; // under _gate
-    private ClusterView _view = ClusterView.Empty; // under _gate for writing
+    private ClusterView _view = NoView; // under _gate for writing
     private Task _watching = Task.CompletedTask;
 
     public Guid Node => self.Node;
@@ -53,8 +55,8 @@ public sealed partial class MembershipKeeper(
     {
         await ChangeAsync(
             view => [
-                .. view.Members.Where(m => m.Name == self.Name && m.Node != self.Node && !m.State.IsFinal()).Select(static m => ViewChange.SetState(m.Node, MemberState.Dead)),
-                .. view.Find(self.Node) is null ? [ViewChange.Add(self with { State = MemberState.Up })] : Array.Empty<ViewChange>()],
+                .. view.Members.Where(m => m.Name == self.Name && m.Node != self.Node && !m.IsFinal).Select(static m => new MemberBecomes(m.Node, MemberState.Dead)),
+                .. view.Find(self.Node) is null ? [self, new MemberBecomes(self.Node, MemberState.Up)] : Array.Empty<ViewChange>()],
             cancellation);
         LogJoined(log, self.Name, self.Node, View.Version);
         _watching = WatchAsync(_stop.Token);
@@ -80,7 +82,7 @@ public sealed partial class MembershipKeeper(
     }
 
     private Task SetOwnStateAsync(MemberState state, CancellationToken cancellation) => ChangeAsync(
-        view => view.Find(self.Node) is { } me && !me.State.IsFinal() && me.State != state ? [ViewChange.SetState(self.Node, state)] : [],
+        view => view.Find(self.Node) is { IsFinal: false } me && me.State != state ? [new MemberBecomes(self.Node, state)] : [],
         cancellation);
 
     /// <summary>Reads, decides, swaps; again from the view that was there instead, until the decision stands or is empty.</summary>
@@ -147,7 +149,7 @@ public sealed partial class MembershipKeeper(
 
     private async Task ProbeAllAsync(CancellationToken stop)
     {
-        var others = View.Members.Where(m => m.Node != self.Node && m.State is MemberState.Up or MemberState.Leaving && m.Node != self.Node).ToList();
+        var others = View.Members.Where(m => m.Node != self.Node && (m.State is MemberState.Up or MemberState.Leaving)).ToList();
         foreach (var gone in _misses.Keys.Except(others.Select(static m => m.Node)).ToList())
             _misses.Remove(gone);
         bool[] answered = await Task.WhenAll(others.Select(other => ProbeAsync(other, stop)));
@@ -179,13 +181,13 @@ public sealed partial class MembershipKeeper(
         {
             bool stands = view.Suspicions.Any(s => s.Node == node && s.By == self.Node);
             if (misses >= _options.MissedProbes && !stands)
-                changes.Add(ViewChange.Suspect(node, self.Node));
+                changes.Add(new MemberIsSuspected(node, self.Node));
             else if (misses == 0 && stands)
-                changes.Add(ViewChange.Trust(node, self.Node));
+                changes.Add(new SuspicionIsWithdrawn(node, self.Node));
         }
 
         foreach (var dead in view.Members.Where(m => m.Node != self.Node && Verdict.IsDead(view, m.Node, _options.BeatLimit)))
-            changes.Add(ViewChange.SetState(dead.Node, MemberState.Dead));
+            changes.Add(new MemberBecomes(dead.Node, MemberState.Dead));
         return changes;
     }
 
@@ -197,7 +199,7 @@ public sealed partial class MembershipKeeper(
             Volatile.Write(ref _view, view);
             if (before.Cluster != view.Cluster || before.Version != view.Version)
             {
-                LogView(log, self.Name, view.Version, string.Join(", ", view.Members.Where(static m => !m.State.IsFinal()).Select(static m => $"{m.Name} {m.State}")));
+                LogView(log, self.Name, view.Version, string.Join(", ", view.Members.Where(static m => !m.IsFinal).Select(static m => $"{m.Name} {m.State}")));
                 _listeners?.Invoke(view);
             }
         }

@@ -15,17 +15,17 @@ namespace Fabric.Cluster.Membership;
 /// </summary>
 public static class Verdict
 {
-    /// <param name="view">What is judged; its <see cref="ClusterView.ReadAt"/> is now by the store's clock.</param>
+    /// <param name="view">What is judged; just read, after this node's own beat: the newest beat in it is now by the store's clock.</param>
     /// <param name="node">About whom.</param>
     /// <param name="beatLimit">How old a beat may be.</param>
     public static bool IsDead(ClusterView view, Guid node, TimeSpan beatLimit)
     {
         ArgumentNullException.ThrowIfNull(view);
-        if (view.Find(node) is not { } accused || accused.State.IsFinal())
+        if (view.Find(node) is not { } accused || accused.IsFinal)
             return false;
-        var others = view.Members.Where(m => m.Node != node && m.State is MemberState.Up or MemberState.Leaving).Select(m => m.Node).ToHashSet();
+        var others = view.Members.Where(m => m.Node != node && (m.State is MemberState.Up or MemberState.Leaving)).Select(m => m.Node).ToHashSet();
         int witnesses = view.Suspicions.Where(s => s.Node == node && others.Contains(s.By)).Select(s => s.By).Distinct().Count();
-        bool silent = view.ReadAt - accused.BeatAt > beatLimit;
+        bool silent = view.Members.Max(static m => m.BeatAt) - accused.BeatAt > beatLimit;
         return silent ? witnesses >= 1 : witnesses >= 2 && witnesses > others.Count / 2;
     }
 }

@@ -1,3 +1,4 @@
+using System.Diagnostics.CodeAnalysis;
 using Dapper;
 using Fabric.Core;
 using Microsoft.Data.Sqlite;
@@ -10,21 +11,25 @@ namespace Fabric.Journal.Sqlite;
 public sealed partial class SqliteJournal
 {
     public Task<(ShardLease? Lease, JournalRefusal Refusal)> AcquireAsync(
-        ShardId shard, string holder, TimeSpan duration, CancellationToken cancellation)
+        ShardId shard, string holder, TimeSpan duration, Epoch floor, CancellationToken cancellation)
     {
         JournalRules.RequireHolder(holder, duration);
+        JournalRules.RequireFloor(floor);
         return _writer.AskAsync<(ShardLease?, JournalRefusal)>(
             (connection, transaction) =>
             {
+                if (IsFinalMember(connection, transaction, holder))
+                    return (null, JournalRefusal.NoMember);
                 long now = Now();
                 var row = FindShard(connection, transaction, shard);
-                if (row is { Holder: not null } && row.Holder != holder && row.Expires > now)
+                if (row is { Holder: not null } && row.Holder != holder && row.Expires > now && !IsFinalMember(connection, transaction, row.Holder))
                     return (null, JournalRefusal.HeldByAnother);
-                var lease = new ShardLease(shard, holder, new Epoch(row?.Epoch ?? 0).Next, duration);
+                var stored = new Epoch(row?.Epoch ?? 0);
+                var lease = new ShardLease(shard, holder, (stored > floor ? stored : floor).Next, NewId(), duration);
                 connection.Execute(
-                    "INSERT INTO shard (id, epoch, holder, expires) VALUES (@Id, @Epoch, @holder, @expires) " +
-                    "ON CONFLICT (id) DO UPDATE SET epoch = excluded.epoch, holder = excluded.holder, expires = excluded.expires",
-                    new { Id = shard.Value, Epoch = lease.Epoch.Value, holder, expires = now + Microseconds(duration) },
+                    "INSERT INTO shard (id, epoch, term, holder, expires) VALUES (@Id, @Epoch, @term, @holder, @expires) " +
+                    "ON CONFLICT (id) DO UPDATE SET epoch = excluded.epoch, term = excluded.term, holder = excluded.holder, expires = excluded.expires",
+                    new { Id = shard.Value, Epoch = lease.Epoch.Value, term = Text(lease.Term), holder, expires = now + Microseconds(duration) },
                     transaction);
                 return (lease, JournalRefusal.None);
             },
@@ -52,23 +57,30 @@ public sealed partial class SqliteJournal
         ArgumentNullException.ThrowIfNull(lease);
         return _writer.AskAsync(
             (connection, transaction) => connection.Execute(
-                "UPDATE shard SET holder = NULL, expires = 0 WHERE id = @Id AND epoch = @Epoch AND holder = @Holder",
-                new { Id = lease.Shard.Value, Epoch = lease.Epoch.Value, lease.Holder },
+                "UPDATE shard SET holder = NULL, expires = 0 WHERE id = @Id AND epoch = @Epoch AND term = @term AND holder = @Holder",
+                new { Id = lease.Shard.Value, Epoch = lease.Epoch.Value, term = Text(lease.Term), lease.Holder },
                 transaction),
             cancellation);
     }
 
     private static bool Holds(SqliteConnection connection, SqliteTransaction transaction, ShardLease lease) =>
-        FindShard(connection, transaction, lease.Shard) is { } row && row.Epoch == lease.Epoch.Value && row.Holder == lease.Holder;
+        Holds(FindShard(connection, transaction, lease.Shard), lease);
+
+    private static bool Holds([NotNullWhen(true)] ShardRow? row, ShardLease lease) =>
+        row is not null && row.Epoch == lease.Epoch.Value && row.Term == Text(lease.Term) && row.Holder == lease.Holder;
 
     private static ShardRow? FindShard(SqliteConnection connection, SqliteTransaction transaction, ShardId shard) =>
-        connection.QuerySingleOrDefault<ShardRow>("SELECT epoch, holder, expires FROM shard WHERE id = @Value", new { shard.Value }, transaction);
+        connection.QuerySingleOrDefault<ShardRow>("SELECT epoch, term, holder, expires, position FROM shard WHERE id = @Value", new { shard.Value }, transaction);
 
     private static long Microseconds(TimeSpan span) => span.Ticks / TimeSpan.TicksPerMicrosecond;
 
     private sealed record ShardRow
     {
         public long Epoch { get; init; }
+
+        public string Term { get; init; } = "";
+
+        public long Position { get; init; }
 
         public string? Holder { get; init; }
 

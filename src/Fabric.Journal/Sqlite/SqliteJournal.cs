@@ -8,15 +8,17 @@ namespace Fabric.Journal.Sqlite;
 /// The journal in one SQLite file, for the control node of one machine. The store's clock is the given time provider.
 /// Any thread may call; writes go through one thread and share syncs, reads through another.
 /// </summary>
-public sealed partial class SqliteJournal : IJournal
+public sealed partial class SqliteJournal : IJournal, IMembership
 {
     private readonly TimeProvider _time;
+    private readonly Random _random; // the writer thread's own
     private readonly StoreThread _writer;
     private readonly StoreThread _reader;
 
-    private SqliteJournal(SqliteJournalOptions options, TimeProvider time)
+    private SqliteJournal(SqliteJournalOptions options, TimeProvider time, Random random)
     {
         _time = time;
+        _random = random;
         _writer = new StoreThread("fabric-journal-write", writes: true, options, time);
         _reader = new StoreThread("fabric-journal-read", writes: false, options, time);
     }
@@ -24,23 +26,25 @@ public sealed partial class SqliteJournal : IJournal
     /// <summary>Transactions committed by the writer so far; fewer than appends when they shared syncs.</summary>
     internal long Commits => _writer.Commits;
 
+    /// <param name="random">For terms and cluster ids; the journal's own from here on.</param>
     /// <exception cref="FabricException">
     /// store-failed: the file cannot be opened, is locked or damaged. incompatible: its schema is another version's. invalid-argument: an option.
     /// </exception>
-    public static async Task<SqliteJournal> OpenAsync(SqliteJournalOptions options, TimeProvider time, CancellationToken cancellation)
+    public static async Task<SqliteJournal> OpenAsync(SqliteJournalOptions options, TimeProvider time, Random random, CancellationToken cancellation)
     {
         ArgumentNullException.ThrowIfNull(options);
         ArgumentNullException.ThrowIfNull(time);
+        ArgumentNullException.ThrowIfNull(random);
         if (!Path.IsPathFullyQualified(options.Path))
             throw JournalRules.Invalid($"'{Label.Shorten(options.Path)}' is not a path for a journal.", "Give an absolute path.");
         if (options.BusyTimeout < TimeSpan.FromSeconds(1) || options.BusyTimeout > TimeSpan.FromMinutes(1))
             throw JournalRules.Invalid($"A busy timeout of {options.BusyTimeout} is not possible.", "It is 1 s to 1 min.");
         ArgumentOutOfRangeException.ThrowIfLessThan(options.QueueCapacity, 1);
         ArgumentOutOfRangeException.ThrowIfLessThan(options.GroupLimit, 1);
-        var journal = new SqliteJournal(options, time);
+        var journal = new SqliteJournal(options, time, random);
         try
         {
-            await journal._writer.AskAsync(JournalSchema.Ensure, cancellation);
+            await journal._writer.AskAsync((connection, transaction) => JournalSchema.Ensure(connection, transaction, Text(journal.NewId())), cancellation);
             return journal;
         }
         catch
@@ -57,28 +61,14 @@ public sealed partial class SqliteJournal : IJournal
     }
 
     public Task<JournalRefusal> AppendAsync(
-        ShardLease lease, StreamId stream, long lastSequence, IReadOnlyList<NewEvent> events, CancellationToken cancellation)
+        ShardLease lease, StreamId stream, long lastSequence, IReadOnlyList<NewEvent> events, Guid? request, CancellationToken cancellation)
     {
         ArgumentNullException.ThrowIfNull(lease);
         ArgumentOutOfRangeException.ThrowIfNegative(lastSequence);
         JournalRules.RequireStream(stream);
         JournalRules.RequireEvents(events);
-        return _writer.AskAsync((connection, transaction) => Append(connection, transaction, lease, stream, lastSequence, events), cancellation);
-    }
-
-    public Task<IReadOnlyList<JournalRecord>> ReadAsync(StreamId stream, long afterSequence, int most, CancellationToken cancellation)
-    {
-        ArgumentOutOfRangeException.ThrowIfNegative(afterSequence);
-        JournalRules.RequireStream(stream);
-        JournalRules.RequireMost(most);
-        return _reader.AskAsync((connection, transaction) => Read(connection, transaction, stream, afterSequence, most), cancellation);
-    }
-
-    public Task<IReadOnlyList<StreamId>> ListStreamsAsync(ShardId shard, string prefix, StreamId? after, int most, CancellationToken cancellation)
-    {
-        ArgumentNullException.ThrowIfNull(prefix);
-        JournalRules.RequireMost(most);
-        return _reader.AskAsync((connection, transaction) => List(connection, transaction, shard, prefix, after, most), cancellation);
+        JournalRules.RequireRequest(request);
+        return _writer.AskAsync((connection, transaction) => Append(connection, transaction, lease, stream, lastSequence, events, request), cancellation);
     }
 
     public Task SaveSnapshotAsync(ShardLease lease, StreamId stream, long sequence, byte[] state, CancellationToken cancellation)
@@ -99,10 +89,13 @@ public sealed partial class SqliteJournal : IJournal
     }
 
     private JournalRefusal Append(
-        SqliteConnection connection, SqliteTransaction transaction, ShardLease lease, StreamId stream, long lastSequence, IReadOnlyList<NewEvent> events)
+        SqliteConnection connection, SqliteTransaction transaction, ShardLease lease, StreamId stream, long lastSequence, IReadOnlyList<NewEvent> events, Guid? request)
     {
-        if (!Holds(connection, transaction, lease))
+        var shard = FindShard(connection, transaction, lease.Shard);
+        if (!Holds(shard, lease))
             return JournalRefusal.Fenced;
+        if (request is { } asked && FindRequest(connection, transaction, asked) is not null)
+            return JournalRefusal.Repeated;
         var row = FindStream(connection, transaction, stream);
         RequireShard(row, lease, stream);
         if ((row?.Last ?? 0) != lastSequence)
@@ -112,12 +105,14 @@ public sealed partial class SqliteJournal : IJournal
             "INSERT INTO stream (name, shard, last) VALUES (@Value, @shard, 0) RETURNING id", new { stream.Value, shard = lease.Shard.Value }, transaction);
         long appended = Now();
         connection.Execute(
-            "INSERT INTO event (stream, sequence, epoch, kind, version, payload, appended, holder) " +
-            "VALUES (@id, @sequence, @epoch, @Kind, @Version, @Payload, @appended, @Holder)",
+            "INSERT INTO event (stream, sequence, shard, position, epoch, kind, version, payload, appended, holder) " +
+            "VALUES (@id, @sequence, @shard, @position, @epoch, @Kind, @Version, @Payload, @appended, @Holder)",
             events.Select((e, i) => new
             {
                 id,
                 sequence = lastSequence + 1 + i,
+                shard = lease.Shard.Value,
+                position = shard.Position + 1 + i,
                 epoch = lease.Epoch.Value,
                 e.Kind,
                 e.Version,
@@ -126,51 +121,13 @@ public sealed partial class SqliteJournal : IJournal
                 lease.Holder,
             }),
             transaction);
-        connection.Execute("UPDATE stream SET last = @last WHERE id = @id", new { last = lastSequence + events.Count, id }, transaction);
+        long last = lastSequence + events.Count;
+        connection.Execute("UPDATE stream SET last = @last WHERE id = @id", new { last, id }, transaction);
+        connection.Execute(
+            "UPDATE shard SET position = @position WHERE id = @shard", new { position = shard.Position + events.Count, shard = lease.Shard.Value }, transaction);
+        if (request is { } accepted)
+            connection.Execute("INSERT INTO request (id, stream, sequence) VALUES (@request, @id, @last)", new { request = Text(accepted), id, last }, transaction);
         return JournalRefusal.None;
-    }
-
-    private static IReadOnlyList<JournalRecord> Read(
-        SqliteConnection connection, SqliteTransaction transaction, StreamId stream, long afterSequence, int most)
-    {
-        if (FindStream(connection, transaction, stream) is not { } row)
-            return [];
-        var rows = connection.Query<EventRow>(
-            "SELECT sequence, epoch, kind, version, payload, appended, holder FROM event " +
-            "WHERE stream = @Id AND sequence > @afterSequence ORDER BY sequence LIMIT @most",
-            new { row.Id, afterSequence, most },
-            transaction);
-        var records = new List<JournalRecord>();
-        long expected = afterSequence;
-        foreach (var e in rows)
-        {
-            if (e.Sequence != ++expected)
-                throw Corrupt(stream, $"event {expected} is missing");
-            if (JournalRules.Defect(e.Kind, e.Version, e.Payload) is { } defect)
-                throw Corrupt(stream, $"event {e.Sequence} {defect}");
-            records.Add(new JournalRecord(
-                stream, e.Sequence, new Epoch(e.Epoch), e.Kind!, (int)e.Version, e.Payload!, FromStore(e.Appended), e.Holder ?? ""));
-        }
-
-        if (records.Count < most && expected < row.Last)
-            throw Corrupt(stream, $"event {expected + 1} is missing; the last should be {row.Last}");
-        return records;
-    }
-
-    private static IReadOnlyList<StreamId> List(
-        SqliteConnection connection, SqliteTransaction transaction, ShardId shard, string prefix, StreamId? after, int most)
-    {
-        long afterId = 0;
-        if (after is { } from)
-        {
-            afterId = FindStream(connection, transaction, from)?.Id
-                ?? throw new FabricException(ErrorCodes.NotFound, $"There is no stream '{Label.Shorten(from.Value)}' to go on after.");
-        }
-
-        return connection.Query<string>(
-            "SELECT name FROM stream WHERE shard = @Value AND id > @afterId AND substr(name, 1, length(@prefix)) = @prefix ORDER BY id LIMIT @most",
-            new { shard.Value, afterId, prefix, most },
-            transaction).Select(name => new StreamId(name)).ToList();
     }
 
     private static bool SaveSnapshot(
@@ -214,10 +171,13 @@ public sealed partial class SqliteJournal : IJournal
             throw new FabricException(ErrorCodes.Conflict, $"Stream '{stream}' belongs to shard {row.Shard}, not to shard {lease.Shard.Value}.");
     }
 
-    private static FabricException Corrupt(StreamId stream, string what) => new(
-        ErrorCodes.Corrupt, $"Stream '{stream}' cannot be read: {what}.", "Nothing was changed. Restore the journal from a backup, or repair this stream by hand.");
+    private static FabricException Corrupt(StreamId stream, string what) => JournalRules.Corrupt(stream, what);
 
-    private long Now() => (_time.GetUtcNow() - DateTimeOffset.UnixEpoch).Ticks / TimeSpan.TicksPerMicrosecond;
+    private Guid NewId() => JournalRules.NewId(_random);
+
+    private long Now() => ToStore(_time.GetUtcNow());
+
+    private static long ToStore(DateTimeOffset time) => (time - DateTimeOffset.UnixEpoch).Ticks / TimeSpan.TicksPerMicrosecond;
 
     private static DateTimeOffset FromStore(long microseconds) => DateTimeOffset.UnixEpoch.AddMicroseconds(microseconds);
 
@@ -229,23 +189,6 @@ public sealed partial class SqliteJournal : IJournal
         public long Shard { get; init; }
 
         public long Last { get; init; }
-    }
-
-    private sealed record EventRow
-    {
-        public long Sequence { get; init; }
-
-        public long Epoch { get; init; }
-
-        public string? Kind { get; init; }
-
-        public long Version { get; init; }
-
-        public byte[]? Payload { get; init; }
-
-        public long Appended { get; init; }
-
-        public string? Holder { get; init; }
     }
 
     private sealed record SnapshotRow

@@ -101,7 +101,7 @@ public sealed class FabricMover(TimeProvider time) : IMover, IAsyncDisposable
         string copy = Directory.CreateTempSubdirectory("fabric-journal-").FullName;
         foreach (string file in Directory.EnumerateFiles(cluster.StateOf("control"), "journal.db*"))
             File.Copy(file, Path.Combine(copy, Path.GetFileName(file)));
-        await using var journal = await SqliteJournal.OpenAsync(new SqliteJournalOptions { Path = Path.Combine(copy, "journal.db") }, time, cancellation);
+        await using var journal = await SqliteJournal.OpenAsync(new SqliteJournalOptions { Path = Path.Combine(copy, "journal.db") }, time, new Random(), cancellation);
         var records = await journal.ReadAsync(new StreamId($"migration/{id}"), 0, 100, cancellation);
         var events = records.Select(r => EventCodec.Catalog.Decode(r.Kind, r.Version, r.Payload).Event).ToList();
         Directory.Delete(copy, recursive: true);

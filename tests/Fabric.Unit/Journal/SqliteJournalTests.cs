@@ -1,5 +1,7 @@
 using System.Diagnostics;
+using System.IO.Compression;
 using Dapper;
+using Fabric.Actors.Testing;
 using Fabric.Core;
 using Fabric.Journal;
 using Fabric.Journal.Sqlite;
@@ -13,11 +15,19 @@ public sealed class SqliteJournalTests : JournalContract
 {
     private readonly string _folder = Directory.CreateTempSubdirectory("fabric-journal-").FullName;
 
+    private ManualTime Clock { get; } = new();
+
     private string File => Path.Combine(_folder, "journal.db");
 
     private SqliteJournalOptions Options => new() { Path = File, BusyTimeout = TimeSpan.FromSeconds(1) };
 
-    protected override async Task<IJournal> OpenAsync() => await SqliteJournal.OpenAsync(Options, Clock, None);
+    protected override async Task<IJournal> OpenAsync() => await SqliteJournal.OpenAsync(Options, Clock, Chance(), None);
+
+    protected override Task AdvanceAsync(TimeSpan by)
+    {
+        Clock.Advance(by);
+        return Task.CompletedTask;
+    }
 
     protected override Task RemoveAsync()
     {
@@ -49,7 +59,7 @@ public sealed class SqliteJournalTests : JournalContract
         // A foreign transaction holds the writer up; everything queued meanwhile has to go into the next one or two commits.
         var lease = await AcquireAsync();
         var journal = (SqliteJournal)Store;
-        await using var patient = await SqliteJournal.OpenAsync(Options with { BusyTimeout = TimeSpan.FromSeconds(30), Deadline = Minute }, Clock, None);
+        await using var patient = await SqliteJournal.OpenAsync(Options with { BusyTimeout = TimeSpan.FromSeconds(30), Deadline = Minute }, Clock, Chance(), None);
         long before = patient.Commits;
         var appends = new List<Task<JournalRefusal>>();
         using (var beside = OpenBeside())
@@ -93,7 +103,7 @@ public sealed class SqliteJournalTests : JournalContract
     public async Task A_call_gives_up_waiting_at_its_deadline_and_is_then_not_begun()
     {
         var lease = await AcquireAsync();
-        await using var slow = await SqliteJournal.OpenAsync(Options with { BusyTimeout = TimeSpan.FromSeconds(30) }, Clock, None);
+        await using var slow = await SqliteJournal.OpenAsync(Options with { BusyTimeout = TimeSpan.FromSeconds(30) }, Clock, Chance(), None);
         Task first;
         using (var beside = OpenBeside())
         using (var transaction = beside.BeginTransaction(deferred: false))
@@ -120,7 +130,7 @@ public sealed class SqliteJournalTests : JournalContract
         var lease = await AcquireAsync();
         await Store.AppendAsync(lease, Stream, 0, Events(1, 1), None);
         await using var full = await SqliteJournal.OpenAsync(
-            Options with { Opened = c => c.Execute($"PRAGMA max_page_count = {c.ExecuteScalar<long>("PRAGMA page_count") + 4}") }, Clock, None);
+            Options with { Opened = c => c.Execute($"PRAGMA max_page_count = {c.ExecuteScalar<long>("PRAGMA page_count") + 4}") }, Clock, Chance(), None);
         var large = new NewEvent("large", 1, System.Text.Encoding.UTF8.GetBytes($"\"{new string('x', 9000)}\""));
         var error = await ErrorOfAsync(() => full.AppendAsync(lease, Stream, 1, [large, large, large], None));
         Assert.Equal(ErrorCodes.StoreFailed, error.Code);
@@ -163,10 +173,10 @@ public sealed class SqliteJournalTests : JournalContract
     {
         await Store.DisposeAsync();
         byte[] garbage = new byte[8192];
-        new Random(1).NextBytes(garbage);
+        Chance().NextBytes(garbage);
         string file = Path.Combine(_folder, "garbage.db");
         await System.IO.File.WriteAllBytesAsync(file, garbage);
-        var error = await ErrorOfAsync(() => SqliteJournal.OpenAsync(Options with { Path = file }, Clock, None));
+        var error = await ErrorOfAsync(() => SqliteJournal.OpenAsync(Options with { Path = file }, Clock, Chance(), None));
         Assert.Equal(ErrorCodes.StoreFailed, error.Code);
         Assert.Equal(garbage, await System.IO.File.ReadAllBytesAsync(file));
     }
@@ -176,15 +186,49 @@ public sealed class SqliteJournalTests : JournalContract
     {
         await Store.DisposeAsync();
         using (var beside = OpenBeside())
-            beside.Execute("UPDATE schema_version SET version = 2");
-        Assert.Equal(ErrorCodes.Incompatible, (await ErrorOfAsync(() => SqliteJournal.OpenAsync(Options, Clock, None))).Code);
+            beside.Execute("UPDATE schema_version SET version = 3");
+        Assert.Equal(ErrorCodes.Incompatible, (await ErrorOfAsync(() => SqliteJournal.OpenAsync(Options, Clock, Chance(), None))).Code);
+    }
+
+    /// <summary>The file was written by version 1 of the program: its clock went back an hour before the last event of migration/1.</summary>
+    [Fact]
+    public async Task A_file_of_version_1_is_brought_up_to_date_with_all_that_is_in_it()
+    {
+        await Store.DisposeAsync();
+        string file = Path.Combine(_folder, "old.db");
+        await using (var packed = typeof(SqliteJournalTests).Assembly.GetManifestResourceStream("journal-of-version-1.db.gz")!)
+        await using (var unpacked = new GZipStream(packed, CompressionMode.Decompress))
+        await using (var target = System.IO.File.Create(file))
+            await unpacked.CopyToAsync(target);
+        Guid cluster = Guid.Empty;
+        for (int opening = 0; opening < 2; opening++)
+        {
+            await using var journal = await SqliteJournal.OpenAsync(Options with { Path = file }, Clock, Chance(), None);
+            var records = await journal.ReadShardAsync(Shard, 0, 100, None);
+            Assert.Equal([1L, 2, 3, 4, 5, 6], records.Select(r => r.Position));
+            Assert.Equal([1L, 2, 3, 4], records.Where(r => r.Stream == Stream).Select(r => r.Sequence));
+            Assert.Equal([1L, 2], records.Where(r => r.Stream.Value == "vm/web").Select(r => r.Sequence));
+            Assert.Equal(["""{"number":1}""", """{"number":2}"""], records.Take(2).Select(r => System.Text.Encoding.UTF8.GetString(r.Payload)));
+            Assert.All(records, r => Assert.Equal((new Epoch(2), "counted", "alpha"), (r.Epoch, r.Kind, r.Holder)));
+            Assert.Single(await journal.ReadShardAsync(new ShardId(4), 0, 100, None));
+            Assert.Equal(3, (await journal.LoadSnapshotAsync(Stream, None))!.Value.Sequence);
+            var view = await journal.ReadViewAsync(None);
+            Assert.Equal(opening == 0 ? view.Cluster : cluster, view.Cluster);
+            cluster = view.Cluster;
+        }
+
+        await using var next = await SqliteJournal.OpenAsync(Options with { Path = file }, Clock, Chance(), None);
+        var (lease, _) = await next.AcquireAsync(Shard, "alpha", Minute, Epoch.None, None);
+        Assert.Equal(new Epoch(3), lease!.Epoch);
+        Assert.Equal(JournalRefusal.None, await next.AppendAsync(lease, Stream, 4, Events(7, 1), Guid.NewGuid(), None));
+        Assert.Equal(7, (await next.ReadShardAsync(Shard, 6, 10, None)).Single().Position);
     }
 
     [Fact]
     public async Task A_missing_folder_and_a_closed_journal_are_store_failed()
     {
         var nowhere = Options with { Path = "/nonexistent-folder/journal.db" };
-        Assert.Equal(ErrorCodes.StoreFailed, (await ErrorOfAsync(() => SqliteJournal.OpenAsync(nowhere, Clock, None))).Code);
+        Assert.Equal(ErrorCodes.StoreFailed, (await ErrorOfAsync(() => SqliteJournal.OpenAsync(nowhere, Clock, Chance(), None))).Code);
         await Store.DisposeAsync();
         Assert.Equal(ErrorCodes.StoreFailed, (await ErrorOfAsync(() => Store.ReadAsync(Stream, 0, 1, None))).Code);
     }
@@ -194,7 +238,7 @@ public sealed class SqliteJournalTests : JournalContract
     {
         var lease = await AcquireAsync();
         await using var narrow = await SqliteJournal.OpenAsync(
-            Options with { BusyTimeout = TimeSpan.FromSeconds(30), QueueCapacity = 1, GroupLimit = 1 }, Clock, None);
+            Options with { BusyTimeout = TimeSpan.FromSeconds(30), QueueCapacity = 1, GroupLimit = 1 }, Clock, Chance(), None);
         var calls = new List<Task<JournalRefusal>>();
         using (var beside = OpenBeside())
         using (var transaction = beside.BeginTransaction(deferred: false))

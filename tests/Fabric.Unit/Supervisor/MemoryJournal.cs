@@ -7,7 +7,8 @@ namespace Fabric.Unit.Supervisor;
 internal sealed class MemoryJournal : IJournal
 {
     private readonly Lock _gate = new();
-    private readonly Dictionary<ShardId, (string Holder, Epoch Epoch)> _shards = [];
+    private readonly Dictionary<ShardId, (string Holder, Epoch Epoch, Guid Term)> _shards = [];
+    private readonly Dictionary<Guid, (StreamId Stream, long Sequence)> _requests = [];
     private readonly Dictionary<StreamId, (ShardId Shard, List<JournalRecord> Records)> _streams = [];
     private readonly List<StreamId> _order = [];
 
@@ -26,16 +27,17 @@ internal sealed class MemoryJournal : IJournal
         }
     }
 
-    public Task<(ShardLease? Lease, JournalRefusal Refusal)> AcquireAsync(ShardId shard, string holder, TimeSpan duration, CancellationToken cancellation)
+    public Task<(ShardLease? Lease, JournalRefusal Refusal)> AcquireAsync(ShardId shard, string holder, TimeSpan duration, Epoch floor, CancellationToken cancellation)
     {
         if (Refuse(holder))
             throw new FabricException(ErrorCodes.StoreFailed, $"'{holder}' cannot reach the store");
         lock (_gate)
         {
             // Expiry is not modelled: whoever asks last holds it, as after an expiry.
-            var epoch = _shards.GetValueOrDefault(shard).Epoch.Next;
-            _shards[shard] = (holder, epoch);
-            return Task.FromResult<(ShardLease?, JournalRefusal)>((new ShardLease(shard, holder, epoch, duration), JournalRefusal.None));
+            var stored = _shards.GetValueOrDefault(shard).Epoch;
+            var lease = new ShardLease(shard, holder, (stored > floor ? stored : floor).Next, Guid.NewGuid(), duration);
+            _shards[shard] = Key(lease);
+            return Task.FromResult<(ShardLease?, JournalRefusal)>((lease, JournalRefusal.None));
         }
     }
 
@@ -44,37 +46,58 @@ internal sealed class MemoryJournal : IJournal
         lock (_gate)
         {
             return Task.FromResult<(ShardLease?, JournalRefusal)>(
-                _shards.GetValueOrDefault(lease.Shard) == (lease.Holder, lease.Epoch) ? (lease with { HeldFor = duration }, JournalRefusal.None) : (null, JournalRefusal.Fenced));
+                _shards.GetValueOrDefault(lease.Shard) == Key(lease) ? (lease with { HeldFor = duration }, JournalRefusal.None) : (null, JournalRefusal.Fenced));
         }
     }
 
     public Task ReleaseAsync(ShardLease lease, CancellationToken cancellation) => Task.CompletedTask;
 
-    public Task<JournalRefusal> AppendAsync(ShardLease lease, StreamId stream, long lastSequence, IReadOnlyList<NewEvent> events, CancellationToken cancellation)
+    public Task<JournalRefusal> AppendAsync(
+        ShardLease lease, StreamId stream, long lastSequence, IReadOnlyList<NewEvent> events, Guid? request, CancellationToken cancellation)
     {
         if (Refuse(lease.Holder))
             throw new FabricException(ErrorCodes.StoreFailed, $"'{lease.Holder}' cannot reach the store");
         var written = new List<JournalRecord>();
         lock (_gate)
         {
-            if (_shards.GetValueOrDefault(lease.Shard) != (lease.Holder, lease.Epoch))
+            if (_shards.GetValueOrDefault(lease.Shard) != Key(lease))
                 return Task.FromResult(JournalRefusal.Fenced);
-            if (!_streams.TryGetValue(stream, out var known))
+            if (request is { } known && _requests.ContainsKey(known))
+                return Task.FromResult(JournalRefusal.Repeated);
+            if (!_streams.TryGetValue(stream, out var at))
             {
-                _streams[stream] = known = (lease.Shard, []);
+                _streams[stream] = at = (lease.Shard, []);
                 _order.Add(stream);
             }
 
-            if (known.Records.Count != lastSequence)
+            if (at.Records.Count != lastSequence)
                 return Task.FromResult(JournalRefusal.SequenceConflict);
+            long position = _streams.Values.Where(s => s.Shard == lease.Shard).Sum(s => s.Records.Count);
             foreach (var e in events)
-                written.Add(new JournalRecord(stream, ++lastSequence, lease.Epoch, e.Kind, e.Version, e.Payload, TimeProvider.System.GetUtcNow(), lease.Holder));
-            known.Records.AddRange(written);
+                written.Add(new JournalRecord(stream, ++lastSequence, ++position, lease.Epoch, e.Kind, e.Version, e.Payload, TimeProvider.System.GetUtcNow(), lease.Holder));
+            at.Records.AddRange(written);
+            if (request is { } asked)
+                _requests[asked] = (stream, lastSequence);
         }
 
         foreach (var record in written)
             Appended?.Invoke(record);
         return Task.FromResult(JournalRefusal.None);
+    }
+
+    public Task<(StreamId Stream, long Sequence)?> FindRequestAsync(Guid request, CancellationToken cancellation)
+    {
+        lock (_gate)
+            return Task.FromResult<(StreamId, long)?>(_requests.TryGetValue(request, out var at) ? at : null);
+    }
+
+    public Task<IReadOnlyList<JournalRecord>> ReadShardAsync(ShardId shard, long afterPosition, int most, CancellationToken cancellation)
+    {
+        lock (_gate)
+        {
+            return Task.FromResult<IReadOnlyList<JournalRecord>>(
+                [.. _streams.Values.Where(s => s.Shard == shard).SelectMany(s => s.Records).Where(r => r.Position > afterPosition).OrderBy(r => r.Position).Take(most)]);
+        }
     }
 
     public Task<IReadOnlyList<JournalRecord>> ReadAsync(StreamId stream, long afterSequence, int most, CancellationToken cancellation)
@@ -101,4 +124,6 @@ internal sealed class MemoryJournal : IJournal
     public Task<(long Sequence, byte[] State)?> LoadSnapshotAsync(StreamId stream, CancellationToken cancellation) => Task.FromResult<(long, byte[])?>(null);
 
     public ValueTask DisposeAsync() => ValueTask.CompletedTask;
+
+    private static (string Holder, Epoch Epoch, Guid Term) Key(ShardLease lease) => (lease.Holder, lease.Epoch, lease.Term);
 }

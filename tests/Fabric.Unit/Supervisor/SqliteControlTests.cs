@@ -17,7 +17,7 @@ public sealed class SqliteControlTests : IDisposable
     [Fact]
     public async Task A_migration_goes_on_in_the_next_life_and_an_evacuation_follows_over_sqlite()
     {
-        await using var journal = await SqliteJournal.OpenAsync(new SqliteJournalOptions { Path = Path.Combine(_directory, "journal.db") }, TimeProvider.System, default);
+        await using var journal = await SqliteJournal.OpenAsync(new SqliteJournalOptions { Path = Path.Combine(_directory, "journal.db") }, TimeProvider.System, new Random(1), default);
         await using var bench = await ControlBench.StartAsync(journal);
         bench.Gateway.Allow = static step => step != "converge";
         await bench.CreateAsync("web", Alpha);
