@@ -14,11 +14,13 @@ public sealed partial class ControlPlane
         ArgumentNullException.ThrowIfNull(request);
         if (request.Options.Validate() is { } invalid)
             throw new FabricException(invalid);
+        if (request.Batch is { Length: > 64 })
+            throw new FabricException(ErrorCodes.InvalidArgument, "The batch's id is too long.", "Leave it out: only evacuations give one.");
         if (request.RequestId is { } id && _services.Board.MigrationOfRequest(id) is { } already)
             return Report(already);
         RequireVm(request.Vm);
         return Report(await _region.AskVmAsync<KnownState>(
-            request.Vm, reply => new MigrateAsked(request.Destination, request.Options, request.RequestId, null, reply), cancellation));
+            request.Vm, reply => new MigrateAsked(request.Destination, request.Options, request.RequestId, request.Batch, reply), cancellation));
     }
 
     public Task<IReadOnlyList<MigrationReport>> ListMigrationsAsync(CancellationToken cancellation) => Task.FromResult<IReadOnlyList<MigrationReport>>(

@@ -2,9 +2,12 @@ using System.Collections.Concurrent;
 using System.Text;
 using Fabric.Actors;
 using Fabric.Cluster;
+using Fabric.Cluster.Membership;
 using Fabric.Core;
 using Fabric.Journal;
 using Fabric.Supervisor.Hosts;
+using Fabric.Supervisor.Reading;
+using Fabric.Supervisor.Routing;
 using Fabric.Supervisor.Shards;
 using Fabric.Supervisor.Vms;
 using Fabric.Wire.Agent;
@@ -22,6 +25,7 @@ public sealed partial class ControlPlane : IControlPlane, IAsyncDisposable
     private readonly ControlServices _services;
     private readonly ActorSystem _actors;
     private readonly ShardRegion _region;
+    private readonly ShardReader _reader;
     private readonly ShardMap _map;
     private readonly LeaseKeeper _leases;
     private readonly ConcurrentDictionary<HostName, Lazy<IActorRef<WatcherMessage>>> _watchers = new();
@@ -38,9 +42,10 @@ public sealed partial class ControlPlane : IControlPlane, IAsyncDisposable
     /// <param name="loggers">Where it says what it does.</param>
     /// <param name="options">Null: the defaults.</param>
     /// <param name="dispatcher">Null: the thread pool.</param>
+    /// <param name="router">Where batches find the VMs of other nodes' shards; null: this node is the only one.</param>
     public ControlPlane(
         IJournal journal, IAgentGateway agents, HostRegistry hosts, string holder, TimeProvider time, Random random, ILoggerFactory loggers,
-        SupervisorOptions? options = null, IDispatcher? dispatcher = null)
+        SupervisorOptions? options = null, IDispatcher? dispatcher = null, ShardRouter? router = null)
     {
         ArgumentNullException.ThrowIfNull(random);
         options ??= SupervisorOptions.Default;
@@ -50,24 +55,47 @@ public sealed partial class ControlPlane : IControlPlane, IAsyncDisposable
         var board = new Board(time, options.RegisterWithin);
         _services = new ControlServices(journal, agents, hosts, board, new MovementGate(board), ids, time, loggers, options);
         _map = new ShardMap(options.Shards);
-        _region = new ShardRegion(_actors, _services, _map);
+        _reader = new ShardReader(_services, _map);
+        _region = new ShardRegion(_actors, _services, _map, _reader, router is null ? null : new RoutedStarter(router, this, board, time));
         _leases = new LeaseKeeper(journal, holder, _region, time, new Random(random.Next()), loggers.CreateLogger<LeaseKeeper>(), options.Lease);
 #pragma warning restore CA5394
     }
 
-    /// <summary>Takes the shards, reads them back, and goes on with every unfinished migration and batch.</summary>
+    /// <summary>As the only node: takes all shards, reads them back, and goes on with every unfinished migration and batch.</summary>
     public async Task StartAsync(CancellationToken cancellation)
     {
         foreach (var host in _services.Hosts.All)
             Watch(host.Registration.Name);
-        await _leases.StartAsync(_map.All, cancellation);
+        _leases.Place(_map.All.ToHashSet());
+        await _leases.SettledAsync(cancellation);
         _services.Board.Open();
     }
+
+    /// <summary>As one of several: takes and leaves shards as the views say, and reads the others' from the journal.</summary>
+    public void Start(MembershipKeeper members)
+    {
+        ArgumentNullException.ThrowIfNull(members);
+        foreach (var host in _services.Hosts.All)
+            Watch(host.Registration.Name);
+        _reader.Start();
+        members.Follow(view => _leases.Place(Placement.Of(view, members.Node, _map)));
+        _services.Board.Open();
+    }
+
+    /// <summary>Completes when the shards that are placed here now are held and read, or placed elsewhere.</summary>
+    public Task SettledAsync(CancellationToken cancellation) => _leases.SettledAsync(cancellation);
+
+    /// <summary>What was durable before the call, also in other nodes' shards, is shown after it.</summary>
+    public Task RefreshAsync(CancellationToken cancellation) => _reader.RefreshAsync(cancellation);
+
+    /// <summary>Leaves all shards and gives them back; the others take them at once.</summary>
+    public Task LeaveShardsAsync() => _leases.DisposeAsync().AsTask();
 
     /// <summary>Stops deciding: leases are given back, running VMs and migrations are left as they are for the next owner.</summary>
     public async ValueTask DisposeAsync()
     {
         await _leases.DisposeAsync();
+        await _reader.DisposeAsync();
         await _actors.DisposeAsync();
     }
 

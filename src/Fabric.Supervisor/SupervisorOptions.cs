@@ -22,6 +22,9 @@ public sealed record SupervisorOptions
     /// <summary>Destinations tried for one VM of a batch.</summary>
     public int BatchAttempts { get; init; } = 2;
 
+    /// <summary>Between two reads of the shards that other nodes hold; jitter of half.</summary>
+    public TimeSpan ReadPeriod { get; init; } = TimeSpan.FromMilliseconds(250);
+
     /// <summary>Of one long poll for facts.</summary>
     public TimeSpan FactsWait { get; init; } = TimeSpan.FromSeconds(10);
 

@@ -6,16 +6,20 @@ using Fabric.Journal;
 using Fabric.Migration;
 using Fabric.Supervisor.Batches;
 using Fabric.Supervisor.Hosts;
+using Fabric.Supervisor.Reading;
 using Fabric.Supervisor.Vms;
 
 namespace Fabric.Supervisor.Shards;
 
 /// <summary>
-/// Where an entity is found: name → shard → the shard's actor, if this node holds the shard. With one control node it holds them all; with several, a shard that is
-/// elsewhere is where forwarding begins. Any thread.
+/// Where an entity is found: name → shard → the shard's actor, if this node holds the shard. What it does not hold it refuses (not-held); <see cref="Routing.ShardRouter"/> knows
+/// who does. A batch is in the shard of the host that it empties. Any thread.
 /// </summary>
-internal sealed class ShardRegion(ActorSystem actors, ControlServices services, ShardMap map) : IShardOwner, IMigrationStarter
+internal sealed class ShardRegion(ActorSystem actors, ControlServices services, ShardMap map, ShardReader reader, IMigrationStarter? starter) : IShardOwner, IMigrationStarter
 {
+    /// <summary>What was read of a shard that is held elsewhere counts as known for so long.</summary>
+    private static readonly TimeSpan OldestReading = TimeSpan.FromSeconds(5);
+
     /// <summary>How long a shard's actors get to stop after its tenure ended.</summary>
     private static readonly TimeSpan StopDeadline = TimeSpan.FromSeconds(15);
 
@@ -24,7 +28,8 @@ internal sealed class ShardRegion(ActorSystem actors, ControlServices services, 
 
     public async Task TakeAsync(ShardTenure tenure, CancellationToken cancellation)
     {
-        var actor = actors.Spawn<ShardMessage>($"shard-{tenure.Shard.Value}-e{tenure.Epoch}", () => new ShardActor(services, tenure, this));
+        reader.Claim(tenure.Shard);
+        var actor = actors.Spawn<ShardMessage>($"shard-{tenure.Shard.Value}-e{tenure.Epoch}", () => new ShardActor(services, tenure, starter ?? this));
         _shards[tenure.Shard] = (tenure, actor);
         await actor.AskAsync<ShardMessage, int>(static reply => new ShardLoaded(reply), services.Options.Ask, services.Time, cancellation);
         _read[tenure.Shard] = tenure;
@@ -33,12 +38,9 @@ internal sealed class ShardRegion(ActorSystem actors, ControlServices services, 
     /// <summary>
     /// Why nothing can be said yet about what is not on the board, or null when everything was read: of the shard that keeps <paramref name="key"/>, or of all.
     /// </summary>
-    public FabricError? Unread(string? key)
-    {
-        var unread = (key is null ? map.All : [map.Of(key)]).Where(shard => !_read.TryGetValue(shard, out var tenure) || !tenure.Held).ToList();
-        return unread.Count == 0 ? null : new FabricError(
-            ErrorCodes.Unreachable, $"This control node does not hold shard {string.Join(", ", unread.Select(static s => s.Value))} now or has not read it yet, so it cannot say.", "Try again in a few seconds.");
-    }
+    public FabricError? Unread(string? key) => (key is null ? map.All : [map.Of(key)])
+        .Select(shard => _read.TryGetValue(shard, out var tenure) && tenure.Held ? null : reader.Unread(shard, OldestReading))
+        .FirstOrDefault(static unread => unread is not null);
 
     /// <summary>Tells a VM's ledger, if it is kept here, that a host shows something of the VM that is over. May be lost: it is said again.</summary>
     public void HostShows(VmName vm, HostName host)
@@ -52,6 +54,7 @@ internal sealed class ShardRegion(ActorSystem actors, ControlServices services, 
         _read.TryRemove(KeyValuePair.Create(tenure.Shard, tenure));
         if (_shards.TryGetValue(tenure.Shard, out var held) && held.Tenure == tenure && _shards.TryRemove(KeyValuePair.Create(tenure.Shard, held)))
             await actors.StopAsync(held.Actor, StopDeadline);
+        reader.GiveBack(tenure.Shard);
     }
 
     public async Task<KnownState> StartAsync(
@@ -72,7 +75,7 @@ internal sealed class ShardRegion(ActorSystem actors, ControlServices services, 
 
     public async Task<BatchState> StartBatchAsync(BatchPlan plan, CancellationToken cancellation)
     {
-        var batch = await AskShardAsync<IActorRef<BatchMessage>>("batch/" + plan.Id, reply => new BatchWanted(plan, reply), cancellation);
+        var batch = await AskShardAsync<IActorRef<BatchMessage>>("host/" + plan.Host, reply => new BatchWanted(plan, reply), cancellation);
         return await batch.AskAsync<BatchMessage, BatchState>(static reply => new BatchLoaded(reply), services.Options.Ask, services.Time, cancellation);
     }
 

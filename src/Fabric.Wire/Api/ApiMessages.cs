@@ -37,8 +37,11 @@ public sealed record VmReport(
 /// <summary>POST /v1/vms. The VM starts on <paramref name="Host"/>.</summary>
 public sealed record CreateVmRequest(VmSpec Spec, HostName Host);
 
-/// <summary>POST /v1/migrations → 202 with <see cref="MigrationReport"/>. <paramref name="RequestId"/> makes a repeated request harmless.</summary>
-public sealed record MigrateRequest(VmName Vm, HostName Destination, MigrationOptions Options, Guid? RequestId);
+/// <summary>
+/// POST /v1/migrations → 202 with <see cref="MigrationReport"/>. <paramref name="RequestId"/> makes a repeated request harmless.
+/// <paramref name="Batch"/>: the evacuation that asks, when it runs on another control node than the VM's shard.
+/// </summary>
+public sealed record MigrateRequest(VmName Vm, HostName Destination, MigrationOptions Options, Guid? RequestId, string? Batch = null);
 
 /// <summary>POST /v1/migrations/{id}/abort.</summary>
 public sealed record AbortRequest(string? Reason);
