@@ -40,6 +40,7 @@ public sealed partial class LeaseKeeper(
     private readonly Dictionary<ShardId, PlacedShard> _shards = []; // under _gate; entries stay
     private readonly List<Task> _loops = []; // under _gate
     private readonly Lock _gate = new();
+    private bool _disposed; // under _gate
 
     /// <summary>The tenure of a shard that is held now, or null.</summary>
     public ShardTenure? Find(ShardId shard) => _tenures.TryGetValue(shard, out var tenure) && tenure.Held ? tenure : null;
@@ -50,7 +51,7 @@ public sealed partial class LeaseKeeper(
         ArgumentNullException.ThrowIfNull(shards);
         lock (_gate)
         {
-            if (_stop.IsCancellationRequested)
+            if (_disposed)
                 return;
             foreach (var shard in shards.Where(shard => !_shards.ContainsKey(shard)))
             {
@@ -70,11 +71,15 @@ public sealed partial class LeaseKeeper(
             return Task.WhenAll(_shards.Values.Select(static placed => placed.Settled).ToList()).WaitAsync(cancellation);
     }
 
+    /// <summary>Leaves all shards and gives them back. May be called again.</summary>
     public async ValueTask DisposeAsync()
     {
         List<Task> loops;
         lock (_gate)
         {
+            if (_disposed)
+                return;
+            _disposed = true;
             _stop.Cancel();
             loops = [.. _loops];
         }

@@ -4,6 +4,7 @@ using Fabric.Cli.Client;
 using Fabric.Cli.Commands;
 using Fabric.Cli.Output;
 using Fabric.Core;
+using Fabric.Wire.Api;
 
 namespace Fabric.Cli;
 

@@ -1,4 +1,5 @@
 using Fabric.Daemon.Configuration;
+using Fabric.Daemon.Control;
 using Fabric.Daemon.State;
 using Fabric.Daemon.Steps;
 

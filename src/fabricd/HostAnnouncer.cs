@@ -4,14 +4,14 @@ using Fabric.Wire.Agent;
 namespace Fabric.Daemon;
 
 /// <summary>
-/// Tells the control nodes every second that this host is here (POST /v1/hosts). Registrations are soft: a control node that restarts knows
-/// nothing until the next one. A node that does not answer is passed over for the next of the list; nothing is queued, since the next
-/// second's registration says the same.
+/// Tells every control node every second that this host is here (POST /v1/hosts): those of the configuration and those that any of them names as being up. Registrations
+/// are soft: a control node that restarts knows nothing until the next one. Nothing is queued, since the next second's registration says the same.
 /// </summary>
 internal sealed partial class HostAnnouncer : IAsyncDisposable
 {
     private static readonly TimeSpan Period = TimeSpan.FromSeconds(1);
     private static readonly TimeSpan Deadline = TimeSpan.FromSeconds(3);
+    private const int MostControls = 64;
 
     private readonly HttpClient _http;
     private readonly IReadOnlyList<Uri> _controls;
@@ -53,30 +53,46 @@ internal sealed partial class HostAnnouncer : IAsyncDisposable
 
     private async Task RunAsync(CancellationToken cancellation)
     {
-        for (int node = 0; !cancellation.IsCancellationRequested;)
+        IReadOnlyCollection<Uri> known = [.. _controls];
+        while (!cancellation.IsCancellationRequested)
         {
-            string? problem = await TryAsync(_controls[node % _controls.Count], cancellation);
+            var tries = await Task.WhenAll(known.Select(control => TryAsync(control, cancellation)));
+            if (cancellation.IsCancellationRequested)
+                return;
+            // One that takes it is enough to be served; what the others miss they get from the next round.
+            var taken = tries.FirstOrDefault(static t => t.Problem is null);
+            string? problem = taken.Control is null ? tries[0].Problem : null;
             Volatile.Write(ref _problem, problem);
-            Report(problem is null, _controls[node % _controls.Count], problem);
-            if (problem is not null)
-                node++;
+            Report(problem is null, taken.Control ?? tries[0].Control, problem);
+            known = [.. _controls.Concat(tries.SelectMany(static t => t.Others)).Distinct().Take(MostControls)];
 
             // Jitter: hosts that started together do not stay together.
             await Task.Delay(Period * (0.75 + (_random.NextDouble() * 0.5)), _time, cancellation);
         }
     }
 
-    private async Task<string?> TryAsync(Uri control, CancellationToken cancellation)
+    private async Task<(Uri Control, string? Problem, IReadOnlyList<Uri> Others)> TryAsync(Uri control, CancellationToken cancellation)
     {
         try
         {
             using var content = JsonContent.Create(_registration, AgentJson.Default.HostRegistration);
             using var answer = await _http.PostAsync(new Uri(control, "/v1/hosts"), content, cancellation);
-            return answer.IsSuccessStatusCode ? null : $"{control} answered {(int)answer.StatusCode}: {Label.Shorten(await answer.Content.ReadAsStringAsync(cancellation))}";
+            if (!answer.IsSuccessStatusCode)
+                return (control, $"{control} answered {(int)answer.StatusCode}: {Label.Shorten(await answer.Content.ReadAsStringAsync(cancellation))}", []);
+            var named = await answer.Content.ReadFromJsonAsync(AgentJson.Default.RegistrationAnswer, cancellation);
+            return (control, null, [.. (named?.ControlUrls ?? []).Where(static url => url.IsAbsoluteUri && url.Scheme == Uri.UriSchemeHttp)]);
         }
         catch (Exception failed) when (failed is HttpRequestException or IOException || (failed is OperationCanceledException && !cancellation.IsCancellationRequested))
         {
-            return $"{control} does not answer: {Label.Shorten((failed.InnerException ?? failed).Message)}";
+            return (control, $"{control} does not answer: {Label.Shorten((failed.InnerException ?? failed).Message)}", []);
+        }
+        catch (OperationCanceledException)
+        {
+            return (control, "stopped", []);
+        }
+        catch (System.Text.Json.JsonException wrong)
+        {
+            return (control, $"{control} answered with something that is no registration's answer: {Label.Shorten(wrong.Message)}", []);
         }
     }
 

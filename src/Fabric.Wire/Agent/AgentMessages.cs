@@ -12,6 +12,9 @@ namespace Fabric.Wire.Agent;
 /// </summary>
 public sealed record HostRegistration(HostName Name, Guid Incarnation, Uri AgentUrl, DataEndpoint Data, long MemoryBytes, int Cpus, IReadOnlyList<MachineKind> Machines, string Version);
 
+/// <summary>The answer to a registration: the ports for agents of all control nodes that are up. The host registers with each of them.</summary>
+public sealed record RegistrationAnswer(IReadOnlyList<Uri> ControlUrls);
+
 /// <summary>
 /// GET {agent}/agent/v1/facts?after=V: answered when the version is above V (long poll, at most 20 s), always with the whole truth.
 /// A version is comparable only within one incarnation.
@@ -31,6 +34,7 @@ public sealed record ErrorBody(string Code, string Message, string? Hint, string
 [JsonSerializable(typeof(AgentCommand))]
 [JsonSerializable(typeof(CommandResult))]
 [JsonSerializable(typeof(HostRegistration))]
+[JsonSerializable(typeof(RegistrationAnswer))]
 [JsonSerializable(typeof(HostFacts))]
 [JsonSerializable(typeof(ErrorBody))]
 [JsonSerializable(typeof(VmSpec))]

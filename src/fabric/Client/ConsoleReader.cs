@@ -1,4 +1,5 @@
 using Fabric.Core;
+using Fabric.Wire.Api;
 
 namespace Fabric.Cli.Client;
 

@@ -1,8 +1,8 @@
 using System.CommandLine;
-using Fabric.Cli.Client;
 using Fabric.Cli.Local;
 using Fabric.Cli.Output;
 using Fabric.Core;
+using Fabric.Wire.Api;
 
 namespace Fabric.Cli.Commands;
 

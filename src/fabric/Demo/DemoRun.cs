@@ -1,4 +1,3 @@
-using Fabric.Cli.Client;
 using Fabric.Cli.Commands;
 using Fabric.Cli.Local;
 using Fabric.Core;

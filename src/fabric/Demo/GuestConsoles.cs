@@ -1,4 +1,3 @@
-using Fabric.Cli.Client;
 using Fabric.Core;
 using Fabric.Machines.Guests;
 using Fabric.Wire.Api;

@@ -1,6 +1,6 @@
-using Fabric.Cli.Client;
 using Fabric.Core;
 using Fabric.Native;
+using Fabric.Wire.Api;
 
 namespace Fabric.Cli.Local;
 

@@ -1,7 +1,7 @@
 using System.Globalization;
-using Fabric.Cli.Client;
 using Fabric.Core;
 using Fabric.Native;
+using Fabric.Wire.Api;
 
 namespace Fabric.Cli.Local;
 

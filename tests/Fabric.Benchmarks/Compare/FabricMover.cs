@@ -1,5 +1,4 @@
 using Fabric.Benchmarks.Qemu;
-using Fabric.Cli.Client;
 using Fabric.Cli.Local;
 using Fabric.Core;
 using Fabric.Journal;

@@ -1,6 +1,5 @@
 using System.Globalization;
 using Fabric.Cli;
-using Fabric.Cli.Client;
 using Fabric.Cli.Local;
 using Fabric.Core;
 using Fabric.Migration;

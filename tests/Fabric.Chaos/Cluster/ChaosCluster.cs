@@ -1,9 +1,9 @@
 using System.Globalization;
 using Fabric.Chaos.Rows;
-using Fabric.Cli.Client;
 using Fabric.Cli.Local;
 using Fabric.Integration.Guests;
 using Fabric.Native;
+using Fabric.Wire.Api;
 using Xunit;
 
 namespace Fabric.Chaos.Cluster;

@@ -1,8 +1,8 @@
 using System.Text.Json;
 using Fabric.Cli;
-using Fabric.Cli.Client;
 using Fabric.Cli.Local;
 using Fabric.Native;
+using Fabric.Wire.Api;
 using Xunit;
 
 namespace Fabric.Integration.EndToEnd;

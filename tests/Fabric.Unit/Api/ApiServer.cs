@@ -35,7 +35,7 @@ internal sealed class ApiServer : IAsyncDisposable
 
     public HttpClient Http { get; }
 
-    public static Task<ApiServer> StartAsync(IControlPlane control) => StartAsync(HttpProtocols.Http1, app => app.MapControlApi(control));
+    public static Task<ApiServer> StartAsync(IControlPlane control) => StartAsync(HttpProtocols.Http1, app => app.MapControlApi(() => control, static () => []));
 
     public static Task<ApiServer> StartAsync(IHostAgent agent, HttpProtocols protocols = HttpProtocols.Http1) => StartAsync(protocols, app => app.MapAgentApi(agent));
 

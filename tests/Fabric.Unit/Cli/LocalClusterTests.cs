@@ -1,4 +1,3 @@
-using Fabric.Cli.Client;
 using Fabric.Cli.Local;
 using Fabric.Core;
 using Fabric.Wire.Api;
