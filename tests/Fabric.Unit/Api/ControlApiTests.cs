@@ -43,7 +43,8 @@ public sealed class ControlApiTests : IAsyncLifetime
             HostName.Parse("gamma"), Guid.NewGuid(), new Uri("http://127.0.0.1:7"), new Fabric.Migration.DataEndpoint("127.0.0.1", 8), 1024, 2, [MachineKind.Qemu], "0.1.0");
         using var content = JsonContent.Create(registration, AgentJson.Default.HostRegistration);
         using var answer = await _server.Http.PostAsync(new Uri("/v1/hosts", UriKind.Relative), content);
-        Assert.Equal(HttpStatusCode.NoContent, answer.StatusCode);
+        Assert.Equal(HttpStatusCode.OK, answer.StatusCode);
+        Assert.Empty((await answer.Content.ReadFromJsonAsync(AgentJson.Default.RegistrationAnswer))!.ControlUrls);
         Assert.Equal(registration.Incarnation, Assert.Single(_control.Registered).Incarnation);
     }
 
