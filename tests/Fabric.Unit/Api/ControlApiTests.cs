@@ -128,6 +128,7 @@ public sealed class ControlApiTests : IAsyncLifetime
     [InlineData(ErrorCodes.Internal, 500)]
     [InlineData(ErrorCodes.Unsupported, 501)]
     [InlineData(ErrorCodes.Unreachable, 503)]
+    [InlineData(ErrorCodes.NotHeld, 503)]
     [InlineData(ErrorCodes.Exhausted, 503)]
     [InlineData(ErrorCodes.StoreFailed, 503)]
     [InlineData(ErrorCodes.DeadlineExceeded, 504)]
