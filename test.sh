@@ -23,6 +23,7 @@ project_seconds=900 hang_seconds=240
 
 # Everything that the tests put on disk goes below this directory. The path is short: Unix sockets allow 107 characters.
 work=$(mktemp -d /tmp/ft.XXXXXX) || exit 1
+chmod 711 "$work" # the tests' PostgreSQL does not run as root, and must pass
 run_id=$(cat /proc/sys/kernel/random/uuid)
 running=
 cleanup() { rm -rf "$work"; }
@@ -78,7 +79,7 @@ check() { # WHAT COMMAND...
 # --- before the tests ------------------------------------------------------------------------------------------------
 find_dotnet || { fault "no .NET SDK"; finish; }
 step "prerequisites"
-"$root/deploy/install-prerequisites.sh" || echo "note: something is not installed; the tests that need it will be skipped"
+"$root/deploy/install-prerequisites.sh" --tests || echo "note: something is not installed; the tests that need it will be skipped"
 if images=$("$root/guests/build.sh"); then
   for item in $images; do
     case $item in

@@ -2,7 +2,8 @@
 # Installs what Fabric needs on Debian or Ubuntu besides the .NET SDK. Does nothing where all is there.
 #
 #   deploy/install-prerequisites.sh            install what is missing
-#   deploy/install-prerequisites.sh --check    only say what is missing; exit 1 if something is
+#   deploy/install-prerequisites.sh --tests    also what only the tests need: the PostgreSQL server's programs (no server is set up or started)
+#   deploy/install-prerequisites.sh --check    only say what is missing; exit 1 if something is (may follow --tests)
 #
 # Exit 0: everything is there. Exit 1: something is missing and could not be installed; the message holds the command that
 # an administrator must run. Never asks for a password.
@@ -24,10 +25,16 @@ wanted=(
   static-busybox:busybox-static
 )
 
+if [ "${1:-}" = --tests ]; then
+  wanted+=(postgres-server:postgresql)
+  shift
+fi
+
 is_there() {
   case $1 in
     /*) [ -e "$1" ] ;;
     lib*) ldconfig -p 2>/dev/null | grep -q "$1" || /sbin/ldconfig -p 2>/dev/null | grep -q "$1" ;;
+    postgres-server) compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null ;;
     static-busybox) [ -x /bin/busybox ] && ! ldd /bin/busybox >/dev/null 2>&1 ;;
     *) command -v "$1" >/dev/null ;;
   esac
@@ -52,7 +59,7 @@ if [ "${1:-}" = --check ]; then
   exit 1
 fi
 if ! command -v apt-get >/dev/null; then
-  say "this system has no apt-get: install QEMU (x86), gcc with static libc, busybox (static), cpio, stress-ng, zstd, xz and libxxhash with its own tools."
+  say "this system has no apt-get: install QEMU (x86), gcc with static libc, busybox (static), cpio, stress-ng, zstd, xz and libxxhash (for the tests also the PostgreSQL server) with its own tools."
   exit 1
 fi
 if [ "$(id -u)" = 0 ]; then
@@ -71,9 +78,27 @@ run() { "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive "$@" >>"$log" 2>&1 </
 say "installing (this may take some minutes)"
 # The lists may be old or absent: try at once, and again after an update. A lock held by another apt is waited for.
 wait=(-o DPkg::Lock::Timeout=300)
-if ! run apt-get install -y -q --no-install-recommends "${wait[@]}" "${missing[@]}"; then
+install() { run apt-get install -y -q --no-install-recommends "${wait[@]}" "$@"; }
+
+# Debian makes and starts a server of its own with the package, unless it is told before: the tests start theirs.
+no_cluster=/etc/postgresql-common/createcluster.d/fabric-tests.conf
+install_all() {
+  case " ${missing[*]} " in
+    *" postgresql "*)
+      install postgresql-common || return 1
+      run mkdir -p "${no_cluster%/*}"
+      run sh -c 'echo "create_main_cluster = false" >"$0"' "$no_cluster"
+      local status=0
+      install "${missing[@]}" || status=$?
+      run rm -f "$no_cluster"
+      return "$status"
+      ;;
+    *) install "${missing[@]}" ;;
+  esac
+}
+if ! install_all; then
   run apt-get update -q "${wait[@]}" || say "apt-get update failed; going on with the lists that are there"
-  run apt-get install -y -q --no-install-recommends "${wait[@]}" "${missing[@]}" || {
+  install_all || {
     tail -n 15 "$log" >&2
     say "the installation failed (the end of apt's output is above). Run, as root: $command"
     exit 1

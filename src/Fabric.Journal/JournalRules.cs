@@ -1,3 +1,4 @@
+using System.Text;
 using System.Text.Json;
 using Fabric.Core;
 
@@ -17,15 +18,15 @@ public static class JournalRules
     /// <exception cref="FabricException">invalid-argument.</exception>
     public static void RequireStream(StreamId stream)
     {
-        if (string.IsNullOrEmpty(stream.Value) || stream.Value.Length > StreamCharacters || stream.Value.Any(char.IsControl))
+        if (!IsText(stream.Value, StreamCharacters))
             throw Invalid($"'{Label.Shorten(stream.Value)}' is not a stream.", $"A stream has 1 to {StreamCharacters} characters, none of them a control character.");
     }
 
     /// <exception cref="FabricException">invalid-argument.</exception>
     public static void RequireHolder(string holder, TimeSpan duration)
     {
-        if (string.IsNullOrEmpty(holder) || holder.Length > HolderCharacters)
-            throw Invalid($"'{Label.Shorten(holder)}' cannot hold a shard.", $"A holder has 1 to {HolderCharacters} characters.");
+        if (!IsText(holder, HolderCharacters))
+            throw Invalid($"'{Label.Shorten(holder)}' cannot hold a shard.", $"A holder has 1 to {HolderCharacters} characters, none of them a control character.");
         if (duration <= TimeSpan.Zero || duration > TimeSpan.FromDays(1))
             throw Invalid($"A lease of {duration} is not possible.", "A lease is longer than zero and at most a day.");
     }
@@ -68,13 +69,46 @@ public static class JournalRules
     /// <summary>What is wrong with a stored or a new event, as the end of a sentence; null when nothing is.</summary>
     public static string? Defect(string? kind, long version, byte[]? payload)
     {
-        if (string.IsNullOrEmpty(kind) || kind.Length > KindCharacters)
+        if (!IsText(kind, KindCharacters))
             return "has no proper kind";
         if (version is < 1 or > int.MaxValue)
             return $"has version {version}";
         if (payload is null || payload.Length > PayloadBytes)
             return $"has a payload of {payload?.Length ?? 0} bytes, more than {PayloadBytes} or none";
         return IsJson(payload) ? null : "has a payload that is not whole JSON";
+    }
+
+    /// <exception cref="FabricException">invalid-argument.</exception>
+    internal static void RequireSnapshot(long sequence, byte[] state)
+    {
+        ArgumentNullException.ThrowIfNull(state);
+        ArgumentOutOfRangeException.ThrowIfLessThan(sequence, 1);
+        if (state.Length > SnapshotBytes)
+            throw Invalid($"A snapshot of {state.Length} bytes is too large.", $"At most {SnapshotBytes} bytes.");
+    }
+
+    /// <exception cref="FabricException">conflict: a stream stays in the shard that made it.</exception>
+    internal static void RequireShard(StreamId stream, long own, ShardId asked)
+    {
+        if (own != asked.Value)
+            throw new FabricException(ErrorCodes.Conflict, $"Stream '{stream}' belongs to shard {own}, not to shard {asked.Value}.");
+    }
+
+    internal static FabricException NoSnapshot(ShardLease lease) => new(
+        ErrorCodes.RefusedByEpoch, $"Shard {lease.Shard.Value} is no longer held by {lease.Holder} at epoch {lease.Epoch}; no snapshot was saved.");
+
+    /// <summary>Text that every engine stores as it is: not too long, no control characters, no half of a surrogate pair.</summary>
+    internal static bool IsText(string? text, int most)
+    {
+        if (string.IsNullOrEmpty(text) || text.Length > most)
+            return false;
+        foreach (var rune in text.EnumerateRunes())
+        {
+            if (Rune.IsControl(rune) || rune == Rune.ReplacementChar)
+                return false;
+        }
+
+        return true;
     }
 
     private static bool IsJson(byte[] payload)

@@ -99,7 +99,7 @@ public static class ViewRules
 
     private static void RequireText(string what, string? text, int most)
     {
-        if (string.IsNullOrEmpty(text) || text.Length > most || text.Any(char.IsControl))
+        if (!JournalRules.IsText(text, most))
             throw JournalRules.Invalid($"'{Label.Shorten(text)}' cannot be a member's {what}.", $"It has 1 to {most} characters, none of them a control character.");
     }
 }

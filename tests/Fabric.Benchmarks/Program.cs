@@ -1,5 +1,6 @@
 using Fabric.Benchmarks;
 using Fabric.Benchmarks.Compare;
+using Fabric.Benchmarks.Journal;
 using Fabric.Benchmarks.Soak;
 using Fabric.Core;
 
@@ -28,6 +29,7 @@ try
     return command switch
     {
         "compare-qemu" => await CompareQemu.RunAsync(options, Console.Out, interrupt.Token),
+        "journal" => await JournalBench.RunAsync(options, Console.Out, interrupt.Token),
         "soak" => await SoakCommand.RunAsync(options, Console.Out, interrupt.Token),
         _ => Refuse($"There is no benchmark '{command}'."),
     };
@@ -45,6 +47,6 @@ catch (FabricException error)
 static int Refuse(string why)
 {
     Console.Error.WriteLine(why);
-    Console.Error.WriteLine(CompareQemu.Usage + "\n" + SoakCommand.Usage);
+    Console.Error.WriteLine(CompareQemu.Usage + "\n" + SoakCommand.Usage + "\n" + JournalBench.Usage);
     return 2;
 }

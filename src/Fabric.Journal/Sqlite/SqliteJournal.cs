@@ -74,11 +74,8 @@ public sealed partial class SqliteJournal : IJournal, IMembership
     public Task SaveSnapshotAsync(ShardLease lease, StreamId stream, long sequence, byte[] state, CancellationToken cancellation)
     {
         ArgumentNullException.ThrowIfNull(lease);
-        ArgumentNullException.ThrowIfNull(state);
-        ArgumentOutOfRangeException.ThrowIfLessThan(sequence, 1);
         JournalRules.RequireStream(stream);
-        if (state.Length > JournalRules.SnapshotBytes)
-            throw JournalRules.Invalid($"A snapshot of {state.Length} bytes is too large.", $"At most {JournalRules.SnapshotBytes} bytes.");
+        JournalRules.RequireSnapshot(sequence, state);
         return _writer.AskAsync((connection, transaction) => SaveSnapshot(connection, transaction, lease, stream, sequence, state), cancellation);
     }
 
@@ -134,11 +131,7 @@ public sealed partial class SqliteJournal : IJournal, IMembership
         SqliteConnection connection, SqliteTransaction transaction, ShardLease lease, StreamId stream, long sequence, byte[] state)
     {
         if (!Holds(connection, transaction, lease))
-        {
-            throw new FabricException(
-                ErrorCodes.RefusedByEpoch, $"Shard {lease.Shard.Value} is no longer held by {lease.Holder} at epoch {lease.Epoch}; no snapshot was saved.");
-        }
-
+            throw JournalRules.NoSnapshot(lease);
         var row = FindStream(connection, transaction, stream);
         RequireShard(row, lease, stream);
         if (row is null || sequence > row.Last)
@@ -167,8 +160,8 @@ public sealed partial class SqliteJournal : IJournal, IMembership
 
     private static void RequireShard(StreamRow? row, ShardLease lease, StreamId stream)
     {
-        if (row is not null && row.Shard != lease.Shard.Value)
-            throw new FabricException(ErrorCodes.Conflict, $"Stream '{stream}' belongs to shard {row.Shard}, not to shard {lease.Shard.Value}.");
+        if (row is not null)
+            JournalRules.RequireShard(stream, row.Shard, lease.Shard);
     }
 
     private static FabricException Corrupt(StreamId stream, string what) => JournalRules.Corrupt(stream, what);

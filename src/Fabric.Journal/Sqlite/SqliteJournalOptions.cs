@@ -22,4 +22,10 @@ public sealed record SqliteJournalOptions
 
     /// <summary>For tests of a failing store: sees each connection as it is opened.</summary>
     internal Action<SqliteConnection>? Opened { get; init; }
+
+    /// <summary>For tests of a failing store: runs on the store's thread before each transaction begins.</summary>
+    internal Action? Beginning { get; init; }
+
+    /// <summary>For tests of a failing store: runs on the store's thread when a transaction is durable, before anybody hears of it.</summary>
+    internal Action? Committed { get; init; }
 }

@@ -169,6 +169,7 @@ internal sealed class StoreThread : IAsyncDisposable
     {
         try
         {
+            _options.Beginning?.Invoke();
             var connection = _connection ??= Open();
             using (var transaction = connection.BeginTransaction(deferred: !_writes))
             {
@@ -178,6 +179,7 @@ internal sealed class StoreThread : IAsyncDisposable
             }
 
             Interlocked.Increment(ref _commits);
+            _options.Committed?.Invoke();
         }
 #pragma warning disable CA1031 // Whatever the store throws, the callers must hear of it and the thread must live.
         catch (Exception exception)
