@@ -24,6 +24,7 @@ public static class ControlEndpoints
         MapVms(routes, control, automatic);
         MapMigrations(routes, control);
         MapEvacuations(routes, control);
+        routes.MapRecordApi(control);
         routes.MapGet("/v1/changes", async context =>
         {
             long after = RequestInput.Number(context, "after", 0, 0, long.MaxValue);

@@ -28,6 +28,7 @@ public sealed partial class ControlPlane : IControlPlane, IAsyncDisposable
     private readonly ShardReader _reader;
     private readonly ShardMap _map;
     private readonly LeaseKeeper _leases;
+    private MembershipKeeper? _members; // set by Start
     private readonly ConcurrentDictionary<HostName, Lazy<IActorRef<WatcherMessage>>> _watchers = new();
 
     /// <param name="journal">Where everything that must outlive this process is kept.</param>
@@ -77,8 +78,9 @@ public sealed partial class ControlPlane : IControlPlane, IAsyncDisposable
         ArgumentNullException.ThrowIfNull(members);
         foreach (var host in _services.Hosts.All)
             Watch(host.Registration.Name);
+        Volatile.Write(ref _members, members);
         _reader.Start();
-        members.Follow(view => _leases.Place(Placement.Of(view, members.Node, _map)));
+        members.Follow(view => _leases.Place(ShardPlacement.Of(view, members.Node, _map)));
         _services.Board.Open();
     }
 

@@ -27,6 +27,16 @@ public interface IControlPlane : IShardCommands
 
     Task<IReadOnlyList<EvacuationReport>> ListEvacuationsAsync(CancellationToken cancellation);
 
+    /// <summary>Every event of one migration, in order, as the journal has it.</summary>
+    Task<IReadOnlyList<EventReport>> MigrationLogAsync(string idOrPrefix, CancellationToken cancellation);
+
+    /// <summary>Events of all shards after a cursor ("" begins with the oldest, "now" with the next), in each shard's order; at most <paramref name="most"/>.</summary>
+    Task<EventPage> EventsAsync(string cursor, int most, CancellationToken cancellation);
+
+    Task<IReadOnlyList<ShardReport>> ListShardsAsync(CancellationToken cancellation);
+
+    Task<IReadOnlyList<NodeReport>> ListNodesAsync(CancellationToken cancellation);
+
     /// <summary>Completes at the next change of any migration, evacuation, host or VM, or when <paramref name="wait"/> has passed (for watch and --wait).</summary>
     Task<long> WaitChangeAsync(long after, TimeSpan wait, CancellationToken cancellation);
 }

@@ -86,6 +86,8 @@ public static class CommandLine
         root.Add(DoctorCommand.Make(builder));
         root.Add(DemoCommand.Make(builder));
         root.Add(HostCommands.Make(builder));
+        foreach (var command in RecordCommands.Make(builder))
+            root.Add(command);
         root.Add(VmCommands.Make(builder));
         root.Add(MigrateCommand.Make(builder));
         root.Add(MigrationCommands.Make(builder));

@@ -25,6 +25,15 @@ public sealed class ClusterPlane(ControlPlane here, ShardRouter router) : IContr
 
     public Task<IReadOnlyList<EvacuationReport>> ListEvacuationsAsync(CancellationToken cancellation) => here.ListEvacuationsAsync(cancellation);
 
+    public Task<IReadOnlyList<EventReport>> MigrationLogAsync(string idOrPrefix, CancellationToken cancellation) =>
+        FoundAsync(() => here.MigrationLogAsync(idOrPrefix, cancellation), cancellation);
+
+    public Task<EventPage> EventsAsync(string cursor, int most, CancellationToken cancellation) => here.EventsAsync(cursor, most, cancellation);
+
+    public Task<IReadOnlyList<ShardReport>> ListShardsAsync(CancellationToken cancellation) => here.ListShardsAsync(cancellation);
+
+    public Task<IReadOnlyList<NodeReport>> ListNodesAsync(CancellationToken cancellation) => here.ListNodesAsync(cancellation);
+
     public Task<long> WaitChangeAsync(long after, TimeSpan wait, CancellationToken cancellation) => here.WaitChangeAsync(after, wait, cancellation);
 
     public Task<ConsoleChunk> ReadConsoleAsync(VmName vm, long offset, int most, CancellationToken cancellation) =>

@@ -32,7 +32,7 @@ public sealed class ShardRouter(Guid self, Func<ClusterView> view, Func<Member, 
         using var place = new Waiting(this);
         while (true)
         {
-            var owner = Placement.Of(view(), map.Of(key));
+            var owner = ShardPlacement.Of(view(), map.Of(key));
             FabricError error;
             try
             {
@@ -54,7 +54,7 @@ public sealed class ShardRouter(Guid self, Func<ClusterView> view, Func<Member, 
     }
 
     /// <summary>Whether this node is where the entity's shard is placed.</summary>
-    public bool IsHere(string key) => Placement.Of(view(), map.Of(key))?.Node == self;
+    public bool IsHere(string key) => ShardPlacement.Of(view(), map.Of(key))?.Node == self;
 
     private double Jitter()
     {

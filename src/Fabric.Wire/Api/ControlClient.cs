@@ -84,6 +84,16 @@ public sealed class ControlClient : IDisposable
     public Task<EvacuationReport> EvacuationAsync(string id, CancellationToken cancellation) =>
         GetAsync($"v1/evacuations/{Uri.EscapeDataString(id)}", Api.EvacuationReport, cancellation);
 
+    public async Task<IReadOnlyList<EventReport>> MigrationLogAsync(string id, CancellationToken cancellation) =>
+        (await GetAsync($"v1/migrations/{Uri.EscapeDataString(id)}/log", Api.ListingEventReport, cancellation)).Items;
+
+    /// <summary>Events after a cursor: "" from the beginning, "now" from now on.</summary>
+    public Task<EventPage> EventsAsync(string cursor, CancellationToken cancellation) => GetAsync($"v1/events?after={Uri.EscapeDataString(cursor)}", Api.EventPage, cancellation);
+
+    public async Task<IReadOnlyList<ShardReport>> ShardsAsync(CancellationToken cancellation) => (await GetAsync("v1/shards", Api.ListingShardReport, cancellation)).Items;
+
+    public async Task<IReadOnlyList<NodeReport>> NodesAsync(CancellationToken cancellation) => (await GetAsync("v1/nodes", Api.ListingNodeReport, cancellation)).Items;
+
     /// <summary>Returns at the next change after <paramref name="after"/>, or when <paramref name="wait"/> (at most 20 s) has passed.</summary>
     public async Task<long> WaitChangeAsync(long after, TimeSpan wait, CancellationToken cancellation) =>
         (await GetAsync(string.Create(CultureInfo.InvariantCulture, $"v1/changes?after={after}&wait_ms={(long)wait.TotalMilliseconds}"), Api.ChangeReport, cancellation)).Version;

@@ -14,16 +14,18 @@ internal static class ClusterCommands
     private static Command Up(CommandBuilder builder)
     {
         var hosts = new Option<int>("--hosts") { Description = $"Number of hosts, 1 to {LocalClusterOptions.MostHosts}", DefaultValueFactory = _ => 3 };
+        var controls = new Option<int>("--controls") { Description = $"Number of control nodes, 1 to {LocalClusterOptions.MostControls}", DefaultValueFactory = _ => 1 };
+        var database = new Option<string?>("--database") { Description = "PostgreSQL database of the control nodes (a connection string) instead of an SQLite file" };
         var detach = new Option<bool>("--detach") { Description = "Return once it runs; 'fabric down' ends it" };
-        return builder.Command("up", "Start a local cluster", [hosts, detach], async (run, cancellation) =>
+        return builder.Command("up", "Start a local cluster", [hosts, controls, database, detach], async (run, cancellation) =>
         {
             bool detached = run.Parsed.GetValue(detach);
-            var options = Options(run) with { Hosts = run.Parsed.GetValue(hosts), Ephemeral = !detached, Daemon = DaemonProgram.Find(run.Context.Environment) };
+            var options = Options(run) with { Hosts = run.Parsed.GetValue(hosts), Controls = run.Parsed.GetValue(controls), Database = run.Parsed.GetValue(database), Ephemeral = !detached, Daemon = DaemonProgram.Find(run.Context.Environment) };
             await ClearStaleAsync(options, run.Context);
             var cluster = LocalCluster.Create(options, run.Context.Time, run.Context.Random);
             try
             {
-                run.Context.Say($"Starting a control node and {options.Hosts} hosts in {options.Directory} ...");
+                run.Context.Say($"Starting {(options.Controls == 1 ? "a control node" : $"{options.Controls} control nodes")} and {options.Hosts} hosts in {options.Directory} ...");
                 await cluster.StartAsync(cancellation);
             }
             catch

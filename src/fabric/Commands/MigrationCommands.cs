@@ -6,7 +6,7 @@ namespace Fabric.Cli.Commands;
 internal static class MigrationCommands
 {
     public static Command Make(CommandBuilder builder) =>
-        CommandBuilder.Group("migration", "Moves: past and present", [List(builder), Show(builder), Watch(builder), Abort(builder)]);
+        CommandBuilder.Group("migration", "Moves: past and present", [List(builder), Show(builder), Log(builder), Watch(builder), Abort(builder)]);
 
     private static Command List(CommandBuilder builder) => builder.Command("list", "All moves", [], async (run, cancellation) =>
     {
@@ -23,6 +23,17 @@ internal static class MigrationCommands
             using var client = run.Connect();
             var migration = await client.MigrationAsync(run.Parsed.GetValue(id)!, cancellation);
             run.Printer.One(migration, Views.Migration, m => m.Id.ToString(), api => api.MigrationReport);
+            return ExitCode.Done;
+        });
+    }
+
+    private static Command Log(CommandBuilder builder)
+    {
+        var id = Id();
+        return builder.Command("log", "What was decided about a move, by whom, at which epoch", [id], async (run, cancellation) =>
+        {
+            using var client = run.Connect();
+            run.Printer.List(await client.MigrationLogAsync(run.Parsed.GetValue(id)!, cancellation), Views.Events, static e => $"{e.Stream}/{e.Sequence}", api => api.EventReport);
             return ExitCode.Done;
         });
     }

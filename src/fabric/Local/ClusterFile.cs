@@ -14,7 +14,8 @@ public sealed record MemberRecord(string Name, string Role, ProcessIdentity? Pro
 /// <c>cluster.json</c>: what is needed to find a local cluster and to take it down, whoever started it. Written before the first process starts
 /// and after each change; its existence means that something may have to be cleaned up.
 /// </summary>
-public sealed record ClusterRecord(int Version, string Id, Uri? ApiUrl, string MemoryDirectory, string MemoryPrefix, IReadOnlyList<MemberRecord> Members, DateTimeOffset CreatedAt);
+public sealed record ClusterRecord(int Version, string Id, Uri? ApiUrl, string MemoryDirectory, string MemoryPrefix, IReadOnlyList<MemberRecord> Members, DateTimeOffset CreatedAt,
+    IReadOnlyList<Uri>? ApiUrls = null);
 
 [JsonSourceGenerationOptions(PropertyNamingPolicy = JsonKnownNamingPolicy.SnakeCaseLower, WriteIndented = true, RespectNullableAnnotations = true, RespectRequiredConstructorParameters = true)]
 [JsonSerializable(typeof(ClusterRecord))]

@@ -35,11 +35,12 @@ public sealed partial class LocalCluster
 
     private async Task DeleteVmsAsync(Action<string> say, CancellationToken cancellation)
     {
-        if (_record.ApiUrl is null || ProcessOf(MemberConfig.ControlName) is null)
+        var alive = Controls.Zip(ApiUrls).Where(c => ProcessOf(c.First) is not null).Select(static c => c.Second).FirstOrDefault();
+        if (_record.ApiUrl is null || alive is null)
             return;
         using var deadline = new CancellationTokenSource(DeleteWithin, _time);
         using var either = CancellationTokenSource.CreateLinkedTokenSource(cancellation, deadline.Token);
-        using var client = new ControlClient(_record.ApiUrl);
+        using var client = new ControlClient(alive);
         try
         {
             var vms = await client.VmsAsync(either.Token);
@@ -136,6 +137,8 @@ public sealed partial class LocalCluster
     {
         foreach (var member in _record.Members)
             RemoveEntry(MemberConfig.Root(Directory, member.Name));
+        foreach (string suffix in new[] { "", "-wal", "-shm" })
+            File.Delete(MemberConfig.SharedJournal(Directory) + suffix);
         File.Delete(ClusterFile.PathIn(Directory) + ".new");
         File.Delete(ClusterFile.PathIn(Directory));
         if (System.IO.Directory.Exists(Directory) && !System.IO.Directory.EnumerateFileSystemEntries(Directory).Any())

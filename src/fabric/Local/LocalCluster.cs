@@ -6,7 +6,7 @@ using Fabric.Wire.Api;
 namespace Fabric.Cli.Local;
 
 /// <summary>
-/// One control node and some hosts as processes of this machine: what <c>fabric up</c>, the demo and the tests with real processes run on.
+/// Control nodes and hosts as processes of this machine: what <c>fabric up</c>, the demo and the tests with real processes run on.
 /// <para>
 /// Layout: <c>cluster.json</c>; per member a directory with <c>config.yaml</c>, <c>fabricd.log</c> and <c>state/</c>; guests' memory in
 /// files of the memory directory whose names begin with the cluster's own prefix. Every process is known by pid and start time from before
@@ -35,6 +35,11 @@ public sealed partial class LocalCluster
     /// <summary>The operators' API.</summary>
     public Uri ApiUrl => _record.ApiUrl ?? throw new InvalidOperationException("The cluster has not started.");
 
+    /// <summary>The operators' API of each control node, in the order of <see cref="Controls"/>.</summary>
+    public IReadOnlyList<Uri> ApiUrls => _record.ApiUrls ?? (_record.ApiUrl is { } one ? [one] : []);
+
+    public IReadOnlyList<string> Controls => [.. _record.Members.Where(m => m.Role == "control").Select(m => m.Name)];
+
     public IReadOnlyList<string> Hosts => [.. _record.Members.Where(m => m.Role == "host").Select(m => m.Name)];
 
     /// <summary>Makes the directory and the record; nothing runs yet. Call <see cref="DownAsync"/> after this, whatever happens.</summary>
@@ -46,6 +51,8 @@ public sealed partial class LocalCluster
         ArgumentNullException.ThrowIfNull(random);
         if (options.Hosts is < 1 or > LocalClusterOptions.MostHosts)
             throw new FabricException(ErrorCodes.InvalidArgument, $"{options.Hosts} hosts are not accepted.", $"Use 1 to {LocalClusterOptions.MostHosts}.");
+        if (options.Controls is < 1 or > LocalClusterOptions.MostControls)
+            throw new FabricException(ErrorCodes.InvalidArgument, $"{options.Controls} control nodes are not accepted.", $"Use 1 to {LocalClusterOptions.MostControls}.");
         if (!Path.IsPathFullyQualified(options.Directory) || options.Directory.Length > 48 || options.Directory.Any(c => c is ',' or '"' || char.IsControl(c)))
             throw new FabricException(ErrorCodes.InvalidArgument, $"The directory '{Label.Shorten(options.Directory)}' cannot hold a cluster.", "Use an absolute path of at most 48 characters without commas: --dir /tmp/fabric");
         if (ClusterFile.Read(options.Directory) is not null)
@@ -53,7 +60,8 @@ public sealed partial class LocalCluster
         System.IO.Directory.CreateDirectory(options.Directory, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute);
         string id = random.NextInt64(1L << 32).ToString("x8", CultureInfo.InvariantCulture);
         var members = LocalClusterOptions.HostNames.Take(options.Hosts).Select(h => new MemberRecord(h, "host", null))
-            .Prepend(new MemberRecord(MemberConfig.ControlName, "control", null)).ToList();
+            .ToList();
+        members.InsertRange(0, MemberConfig.ControlNames(options.Controls).Select(static c => new MemberRecord(c, "control", null)));
         var record = new ClusterRecord(ClusterFile.Version, id, null, options.MemoryDirectory, $"fabric-{id}-", members, time.GetUtcNow());
         ClusterFile.Write(options.Directory, record);
         return new LocalCluster(options, time, record);
@@ -66,12 +74,17 @@ public sealed partial class LocalCluster
         return ClusterFile.Read(options.Directory) is { } record ? new LocalCluster(options, time, record) : null;
     }
 
-    /// <summary>Starts the control node, then all hosts at once; returns when every host takes work.</summary>
+    /// <summary>Starts the control nodes, then all hosts at once; returns when every host takes work.</summary>
     /// <exception cref="FabricException">machine-failed or deadline-exceeded, with the end of the log of the member that failed.</exception>
     public async Task StartAsync(CancellationToken cancellation)
     {
-        var control = await StartAsync(MemberConfig.ControlName, cancellation);
-        Keep(record => record with { ApiUrl = control.ApiUrl });
+        // One after the other: the first makes the store.
+        foreach (string name in Controls)
+        {
+            var control = await StartAsync(name, cancellation);
+            Keep(record => record with { ApiUrl = record.ApiUrl ?? control.ApiUrl, ApiUrls = [.. record.ApiUrls ?? [], control.ApiUrl!] });
+        }
+
         await Task.WhenAll(Hosts.Select(host => StartAsync(host, cancellation)));
         await WaitForHostsAsync(cancellation);
     }
@@ -151,10 +164,11 @@ public sealed partial class LocalCluster
     {
         var owner = _options.Ephemeral ? ProcessIdentity.Of(Environment.ProcessId) : null;
         if (member.Role == "control")
-            return MemberConfig.Control(Directory, owner);
-        var control = ReadyFile.Read(StateOf(MemberConfig.ControlName))?.ClusterUrl
-            ?? throw new FabricException(ErrorCodes.Unreachable, "The control node does not serve, so that no host can be started.");
-        return MemberConfig.Host(Directory, member.Name, control, Path.Combine(_record.MemoryDirectory, _record.MemoryPrefix + member.Name), owner);
+            return MemberConfig.Control(Directory, member.Name, MemberConfig.Store(Directory, Controls.Count, _options.Database), owner);
+        var controls = Controls.Select(name => ReadyFile.Read(StateOf(name))?.ClusterUrl).OfType<Uri>().ToList();
+        if (controls.Count == 0)
+            throw new FabricException(ErrorCodes.Unreachable, "No control node serves, so that no host can be started.");
+        return MemberConfig.Host(Directory, member.Name, controls, Path.Combine(_record.MemoryDirectory, _record.MemoryPrefix + member.Name), owner);
     }
 
     private async Task<ReadyFile> WaitForReadyAsync(string member, ProcessHandle process, CancellationToken cancellation)

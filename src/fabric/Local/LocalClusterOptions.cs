@@ -2,10 +2,11 @@ using System.Collections.ObjectModel;
 
 namespace Fabric.Cli.Local;
 
-/// <summary>How to make a local cluster: one control node and some hosts, all processes of this machine on loopback addresses.</summary>
+/// <summary>How to make a local cluster: control nodes and hosts, all processes of this machine on loopback addresses.</summary>
 public sealed record LocalClusterOptions
 {
     public const int MostHosts = 8;
+    public const int MostControls = 5;
 
     /// <summary>Absolute; made if missing, short enough for Unix sockets below it (at most 48 characters).</summary>
     public required string Directory { get; init; }
@@ -15,6 +16,12 @@ public sealed record LocalClusterOptions
 
     /// <summary>1 to <see cref="MostHosts"/>.</summary>
     public int Hosts { get; init; } = 3;
+
+    /// <summary>1 to <see cref="MostControls"/> control nodes.</summary>
+    public int Controls { get; init; } = 1;
+
+    /// <summary>The PostgreSQL database of the control nodes, as a connection string; null: an SQLite file, which several nodes on one machine can share.</summary>
+    public string? Database { get; init; }
 
     /// <summary>The cluster ends with this process, also when it is killed.</summary>
     public bool Ephemeral { get; init; }

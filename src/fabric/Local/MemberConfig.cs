@@ -49,22 +49,34 @@ internal static class MemberConfig
 
     public static string File(string cluster, string member) => Path.Combine(cluster, member, "config.yaml");
 
-    public static string Control(string cluster, ProcessIdentity? owner)
+    /// <summary>The names of so many control nodes.</summary>
+    public static IEnumerable<string> ControlNames(int count) => Enumerable.Range(1, count).Select(static i => i == 1 ? ControlName : string.Create(CultureInfo.InvariantCulture, $"{ControlName}-{i}"));
+
+    /// <summary>The journal that several control nodes of one machine share.</summary>
+    public static string SharedJournal(string cluster) => Path.Combine(cluster, "journal.db");
+
+    /// <param name="cluster">The cluster's directory.</param>
+    /// <param name="name">Of the node.</param>
+    /// <param name="store">The line that names the store; null: an SQLite file of the node's own.</param>
+    /// <param name="owner">The process that the cluster ends with.</param>
+    public static string Control(string cluster, string name, string? store, ProcessIdentity? owner)
     {
-        var text = Head(cluster, ControlName, "control", owner);
+        var text = Head(cluster, name, "control", owner);
         text.AppendLine("control:");
         text.AppendLine("  listen: 127.0.0.1:0");
         text.AppendLine("  cluster_listen: 127.0.0.1:0");
+        if (store is not null)
+            text.AppendLine("  " + store);
         return text.ToString();
     }
 
-    public static string Host(string cluster, string name, Uri control, string memoryDirectory, ProcessIdentity? owner)
+    public static string Host(string cluster, string name, IEnumerable<Uri> controls, string memoryDirectory, ProcessIdentity? owner)
     {
         var text = Head(cluster, name, "host", owner);
         text.AppendLine("host:");
         text.AppendLine("  listen: 127.0.0.1:0");
         text.AppendLine("  data_listen: 127.0.0.1:0");
-        text.AppendLine(CultureInfo.InvariantCulture, $"  control_urls: [{Quoted(control.ToString())}]");
+        text.AppendLine(CultureInfo.InvariantCulture, $"  control_urls: [{string.Join(", ", controls.Select(static c => Quoted(c.ToString())))}]");
         text.AppendLine(CultureInfo.InvariantCulture, $"  memory_dir: {Quoted(memoryDirectory)}");
         return text.ToString();
     }
@@ -84,6 +96,9 @@ internal static class MemberConfig
 
         return text;
     }
+
+    public static string? Store(string cluster, int controls, string? database) =>
+        database is not null ? $"database: {Quoted(database)}" : controls > 1 ? $"journal: {Quoted(SharedJournal(cluster))}" : null;
 
     // A YAML double-quoted scalar: JSON's escapes are a subset of YAML's.
     private static string Quoted(string text) => "\"" + JsonEncodedText.Encode(text).ToString() + "\"";

@@ -21,6 +21,40 @@ internal static class Views
         new("vm names", h => h.Vms.Count == 0 ? Words.None : string.Join(',', h.Vms), Wide: true),
     ];
 
+    public static IReadOnlyList<Column<EventReport>> Events { get; } =
+    [
+        new("at", e => e.At.ToString("HH:mm:ss.fff", CultureInfo.InvariantCulture)),
+        new("stream", e => Words.ShortStream(e.Stream)),
+        new("event", e => e.Kind),
+        new("epoch", e => e.Epoch.ToString(), Right: true),
+        new("by", e => e.By),
+        new("why", Words.Why),
+        new("shard", e => Words.Number(e.Shard), Wide: true, Right: true),
+        new("position", e => e.Position.ToString(CultureInfo.InvariantCulture), Wide: true, Right: true),
+    ];
+
+    public static IReadOnlyList<Column<ShardReport>> Shards { get; } =
+    [
+        new("shard", s => Words.Number(s.Shard), Right: true),
+        new("node", s => s.Node ?? Words.None),
+        new("state", s => s.State),
+        new("epoch", s => s.Epoch?.ToString() ?? Words.None, Right: true),
+        new("vms", s => Words.Number(s.Vms), Right: true),
+        new("migrations", s => Words.Number(s.Migrations), Right: true),
+        new("node id", s => s.NodeId?.ToString() ?? Words.None, Wide: true),
+    ];
+
+    public static IReadOnlyList<Column<NodeReport>> Nodes(TimeProvider time) =>
+    [
+        new("name", n => n.Name),
+        new("state", n => n.State),
+        new("since", n => Words.Ago(n.Since, time)),
+        new("suspected by", n => Words.Number(n.Suspected), Right: true),
+        new("api", n => n.ApiUrl),
+        new("id", n => n.Id.ToString(), Wide: true),
+        new("cluster", n => n.ClusterUrl, Wide: true),
+    ];
+
     public static IReadOnlyList<Column<VmReport>> Vms { get; } =
     [
         new("name", v => v.Name.Value),

@@ -41,6 +41,30 @@ internal static class Words
     /// <summary>Enough of an id to be unique among some thousands: 12 of the 32 digits, since the first ones are the time.</summary>
     public static string ShortId(MigrationId id) => id.ToString()[..12];
 
+    /// <summary>A stream with an id in it, as people write ids.</summary>
+    public static string ShortStream(string stream)
+    {
+        int slash = stream.IndexOf('/', StringComparison.Ordinal);
+        return slash >= 0 && stream.Length - slash > 25 ? stream[..(slash + 13)] : stream;
+    }
+
+    /// <summary>The reason that an event gives, or what it says of where things went.</summary>
+    public static string Why(Fabric.Wire.Api.EventReport happened)
+    {
+        ArgumentNullException.ThrowIfNull(happened);
+        foreach (string name in new[] { "cause", "why", "because", "reason", "proof", "kind", "host" })
+        {
+            if (happened.Data.ValueKind != System.Text.Json.JsonValueKind.Object || !happened.Data.TryGetProperty(name, out var said))
+                continue;
+            if (said.ValueKind == System.Text.Json.JsonValueKind.String)
+                return said.GetString()!;
+            if (said.ValueKind == System.Text.Json.JsonValueKind.Object && said.TryGetProperty("message", out var message) && message.ValueKind == System.Text.Json.JsonValueKind.String)
+                return message.GetString()!;
+        }
+
+        return None;
+    }
+
     public static string Ago(DateTimeOffset? moment, TimeProvider time) => moment is { } known ? Seconds(Math.Max(0, (time.GetUtcNow() - known).TotalSeconds)) + " ago" : None;
 
     /// <summary>The name of an enumeration's value in the API: <c>pre-copy</c>.</summary>

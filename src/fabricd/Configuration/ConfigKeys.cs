@@ -20,6 +20,7 @@ public static class ConfigKeys
     public const string ControlListen = "control.listen";
     public const string ControlClusterListen = "control.cluster_listen";
     public const string ControlJournal = "control.journal";
+    public const string ControlDatabase = "control.database";
     public const string MovesPerSource = "control.limits.moves_per_source";
     public const string MovesPerDestination = "control.limits.moves_per_destination";
     public const string MovesPerLink = "control.limits.moves_per_link";
@@ -28,7 +29,7 @@ public static class ConfigKeys
         StringComparer.Ordinal,
         Name, Roles, StateDir, LogLevel, OwnerPid, OwnerStartTime,
         HostListen, HostDataListen, HostControlUrls, HostMemoryDir, HostMemoryLimit, HostQemu,
-        ControlListen, ControlClusterListen, ControlJournal, MovesPerSource, MovesPerDestination, MovesPerLink);
+        ControlListen, ControlClusterListen, ControlJournal, ControlDatabase, MovesPerSource, MovesPerDestination, MovesPerLink);
 
     public static bool IsSection(string key) => key is "host" or "control" or "control.limits";
 

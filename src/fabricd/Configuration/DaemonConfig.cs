@@ -11,8 +11,16 @@ public sealed record OwnerProcess(int ProcessId, long? StartTime);
 public sealed record HostSettings(
     IPEndPoint Listen, IPEndPoint DataListen, IReadOnlyList<Uri> ControlUrls, string MemoryDirectory, long? MemoryLimit, string Qemu);
 
-/// <summary>Settings of the control role. Limits are moves at once.</summary>
-public sealed record ControlSettings(IPEndPoint Listen, IPEndPoint ClusterListen, string Journal, int MovesPerSource, int MovesPerDestination, int MovesPerLink);
+/// <summary>
+/// Settings of the control role. Limits are moves at once. <paramref name="Database"/>: the PostgreSQL database that the nodes of a cluster share, as a connection string; null: this
+/// node is alone, with an SQLite file at <paramref name="Journal"/>.
+/// </summary>
+public sealed record ControlSettings(
+    IPEndPoint Listen, IPEndPoint ClusterListen, string Journal, string? Database, int MovesPerSource, int MovesPerDestination, int MovesPerLink)
+{
+    /// <summary>Without the connection string: it may hold a password.</summary>
+    public override string ToString() => $"{nameof(ControlSettings)} {Listen} {ClusterListen}";
+}
 
 /// <summary>One daemon's settings, checked. A role that the daemon does not have is null.</summary>
 public sealed record DaemonConfig(
@@ -58,13 +66,19 @@ public sealed record DaemonConfig(
             read.Loopback(ConfigKeys.HostListen), read.Loopback(ConfigKeys.HostDataListen), urls, directory, limit, read.Text(ConfigKeys.HostQemu) ?? "qemu-system-x86_64");
     }
 
-    private static ControlSettings ReadControl(SettingsReader read, string state) => new(
-        read.Loopback(ConfigKeys.ControlListen),
-        read.Loopback(ConfigKeys.ControlClusterListen),
-        Path.GetFullPath(read.Text(ConfigKeys.ControlJournal) ?? "journal.db", state),
-        (int)(read.Whole(ConfigKeys.MovesPerSource, 1, Limits.VmsPerHost) ?? 2),
-        (int)(read.Whole(ConfigKeys.MovesPerDestination, 1, Limits.VmsPerHost) ?? 2),
-        (int)(read.Whole(ConfigKeys.MovesPerLink, 1, Limits.VmsPerHost) ?? 2));
+    private static ControlSettings ReadControl(SettingsReader read, string state)
+    {
+        if (read.Text(ConfigKeys.ControlDatabase) is not null && read.Text(ConfigKeys.ControlJournal) is not null)
+            throw read.Wrong(ConfigKeys.ControlJournal, $"either {ConfigKeys.ControlJournal} (one node, SQLite) or {ConfigKeys.ControlDatabase} (several nodes, PostgreSQL)");
+        return new ControlSettings(
+            read.Loopback(ConfigKeys.ControlListen),
+            read.Loopback(ConfigKeys.ControlClusterListen),
+            Path.GetFullPath(read.Text(ConfigKeys.ControlJournal) ?? "journal.db", state),
+            read.Text(ConfigKeys.ControlDatabase),
+            (int)(read.Whole(ConfigKeys.MovesPerSource, 1, Limits.VmsPerHost) ?? 2),
+            (int)(read.Whole(ConfigKeys.MovesPerDestination, 1, Limits.VmsPerHost) ?? 2),
+            (int)(read.Whole(ConfigKeys.MovesPerLink, 1, Limits.VmsPerHost) ?? 2));
+    }
 
     /// <summary>Typed access; every refusal says key, value, place and what would be accepted.</summary>
     private sealed class SettingsReader(IReadOnlyDictionary<string, ConfigValue> values)

@@ -54,6 +54,14 @@ internal sealed class FakeControlPlane : IControlPlane
         return Answer(true);
     }
 
+    public Task<IReadOnlyList<EventReport>> MigrationLogAsync(string idOrPrefix, CancellationToken cancellation) => Answer<IReadOnlyList<EventReport>>([]);
+
+    public Task<EventPage> EventsAsync(string cursor, int most, CancellationToken cancellation) => Answer(new EventPage([], "0"));
+
+    public Task<IReadOnlyList<ShardReport>> ListShardsAsync(CancellationToken cancellation) => Answer<IReadOnlyList<ShardReport>>([]);
+
+    public Task<IReadOnlyList<NodeReport>> ListNodesAsync(CancellationToken cancellation) => Answer<IReadOnlyList<NodeReport>>([]);
+
     public Task<ConsoleChunk> ReadConsoleAsync(VmName vm, long offset, int most, CancellationToken cancellation)
     {
         const string text = "GUEST ready\n";

@@ -1,6 +1,5 @@
 using System.Collections.Concurrent;
 using Fabric.Cluster.Membership;
-using Fabric.Core;
 using Fabric.Journal;
 using Fabric.Journal.Sqlite;
 using Microsoft.Extensions.Logging.Abstractions;
@@ -125,7 +124,7 @@ public sealed class MembershipKeeperTests : IAsyncLifetime
         {
             if (deadline.IsCancellationRequested)
                 throw new TimeoutException($"It did not come true: {what}.");
-            await Task.Delay(5);
+            await Task.Delay(TimeSpan.FromMilliseconds(5), TimeProvider.System, CancellationToken.None);
         }
     }
 

@@ -32,7 +32,7 @@ public sealed class ControlClusterTests : IDisposable
             Assert.Equal("completed", (await EndOfAsync(all[(i + 2) % 3], begun.Id.ToString())).State);
         }
 
-        Assert.True(names.Select(n => Placement.Of(all[0].Members.View, new ShardMap(Options.Shards).Of("vm/" + n))!.Name).Distinct().Count() > 1, "The VMs are all in one node's shards: the test shows nothing.");
+        Assert.True(names.Select(n => ShardPlacement.Of(all[0].Members.View, new ShardMap(Options.Shards).Of("vm/" + n))!.Name).Distinct().Count() > 1, "The VMs are all in one node's shards: the test shows nothing.");
         foreach (var node in all)
         {
             await UntilAsync(async () => (await node.Everywhere.ListVmsAsync(default)).Count(vm => vm.Host == Beta) == names.Length, $"{node.Name} shows all VMs at beta");
@@ -59,8 +59,8 @@ public sealed class ControlClusterTests : IDisposable
         foreach (var (_, migration) in begun)
             await UntilAsync(async () => (await all[0].Everywhere.GetMigrationAsync(migration.Id.ToString(), default)).State == "pushing", "it pushes");
         var map = new ShardMap(Options.Shards);
-        var gone = all.Single(n => n.Id == Placement.Of(all[0].Members.View, map.Of("vm/vm-0"))!.Node);
-        Node[] left = [.. all.Where(n => n != gone)];
+        var gone = all.Single(n => n.Id == ShardPlacement.Of(all[0].Members.View, map.Of("vm/vm-0"))!.Node);
+        Node[] left = [.. all.Where(n => n.Id != gone.Id)];
         if (inGoodOrder)
             await gone.LeaveAsync();
         else

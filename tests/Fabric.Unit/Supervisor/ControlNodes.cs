@@ -84,7 +84,7 @@ internal sealed class ControlNodes : IAsyncDisposable
         while (!await condition())
         {
             Assert.False(deadline.IsCancellationRequested, $"Not within {Deadline.TotalSeconds} s: {what}");
-            await Task.Delay(5);
+            await Task.Delay(TimeSpan.FromMilliseconds(5), TimeProvider.System, CancellationToken.None);
         }
     }
 

@@ -5,7 +5,7 @@ using Xunit;
 
 namespace Fabric.Unit.Cluster;
 
-public sealed class PlacementTests
+public sealed class ShardPlacementTests
 {
     private static readonly ShardMap Map = new(512);
 
@@ -13,7 +13,7 @@ public sealed class PlacementTests
     public void Every_shard_has_exactly_one_place_and_nodes_share_evenly()
     {
         var view = View("a", "b", "c");
-        var shares = view.Members.Select(m => Placement.Of(view, m.Node, Map)).ToList();
+        var shares = view.Members.Select(m => ShardPlacement.Of(view, m.Node, Map)).ToList();
         Assert.Equal(Map.Count, shares.Sum(static s => s.Count));
         Assert.Equal(Map.Count, shares.SelectMany(static s => s).Distinct().Count());
         Assert.All(shares, share => Assert.InRange(share.Count, Map.Count / 5, Map.Count / 2));
@@ -24,9 +24,9 @@ public sealed class PlacementTests
     {
         var before = View("a", "b", "c");
         var after = before with { Members = before.Members.Add(Node("d")) };
-        foreach (var shard in Map.All.Where(shard => Placement.Of(after, shard)!.Name != "d"))
-            Assert.Equal(Placement.Of(before, shard), Placement.Of(after, shard));
-        Assert.InRange(Map.All.Count(shard => Placement.Of(after, shard)!.Name == "d"), Map.Count / 8, Map.Count / 2);
+        foreach (var shard in Map.All.Where(shard => ShardPlacement.Of(after, shard)!.Name != "d"))
+            Assert.Equal(ShardPlacement.Of(before, shard), ShardPlacement.Of(after, shard));
+        Assert.InRange(Map.All.Count(shard => ShardPlacement.Of(after, shard)!.Name == "d"), Map.Count / 8, Map.Count / 2);
     }
 
     [Theory]
@@ -38,9 +38,9 @@ public sealed class PlacementTests
     {
         var before = View("a", "b", "c");
         var after = before with { Members = before.Members.SetItem(1, before.Members[1] with { State = state }) };
-        Assert.Empty(Placement.Of(after, before.Members[1].Node, Map));
-        foreach (var shard in Map.All.Where(shard => Placement.Of(before, shard)!.Name != "b"))
-            Assert.Equal(Placement.Of(before, shard), Placement.Of(after, shard));
+        Assert.Empty(ShardPlacement.Of(after, before.Members[1].Node, Map));
+        foreach (var shard in Map.All.Where(shard => ShardPlacement.Of(before, shard)!.Name != "b"))
+            Assert.Equal(ShardPlacement.Of(before, shard), ShardPlacement.Of(after, shard));
     }
 
     [Fact]
@@ -49,12 +49,12 @@ public sealed class PlacementTests
         var before = View("a", "b", "c");
         var reborn = Node("b") with { Since = before.Members[1].Since.AddSeconds(1) };
         var after = before with { Members = before.Members.Add(reborn) };
-        Assert.Empty(Placement.Of(after, before.Members[1].Node, Map));
-        Assert.Equal(Placement.Of(before, before.Members[1].Node, Map), Placement.Of(after, reborn.Node, Map));
+        Assert.Empty(ShardPlacement.Of(after, before.Members[1].Node, Map));
+        Assert.Equal(ShardPlacement.Of(before, before.Members[1].Node, Map), ShardPlacement.Of(after, reborn.Node, Map));
     }
 
     [Fact]
-    public void Nobody_up_means_no_place() => Assert.Null(Placement.Of(View(), new ShardId(1)));
+    public void Nobody_up_means_no_place() => Assert.Null(ShardPlacement.Of(View(), new ShardId(1)));
 
     private static ClusterView View(params string[] names) => new(Guid.NewGuid(), 1, [.. names.Select(Node)], []);
 

@@ -7,7 +7,7 @@ namespace Fabric.Cluster.Membership;
 /// Which node of a view should hold which shard: rendezvous hashing (Thaler and Ravishankar, 1998). Every node computes the same from the same view; when a
 /// node comes or goes, only the shards that it gains or had move. Pure.
 /// </summary>
-public static class Placement
+public static class ShardPlacement
 {
     /// <summary>
     /// The node that should hold the shard, or null when none is up. Nodes are weighed by name, so that one that restarts gets its own shards back; of two

@@ -1,0 +1,121 @@
+using System.Globalization;
+using System.Text.Json;
+using Fabric.Cluster.Membership;
+using Fabric.Core;
+using Fabric.Journal;
+using Fabric.Migration;
+using Fabric.Supervisor.Migrations;
+using Fabric.Wire.Api;
+
+namespace Fabric.Supervisor;
+
+/// <summary>What was decided, by whom and when: read from the journal itself, by any node.</summary>
+public sealed partial class ControlPlane
+{
+    private const int RecordsPerRead = 256;
+
+    public async Task<IReadOnlyList<EventReport>> MigrationLogAsync(string idOrPrefix, CancellationToken cancellation)
+    {
+        var stream = MigrationSupervisor.StreamOf(FindMigration(idOrPrefix).Plan.Id);
+        var events = new List<EventReport>();
+        IReadOnlyList<JournalRecord> records;
+        do
+        {
+            records = await _services.Journal.ReadAsync(stream, events.Count, RecordsPerRead, cancellation);
+            events.AddRange(records.Select(Report));
+        }
+        while (records.Count == RecordsPerRead);
+        return events;
+    }
+
+    public async Task<EventPage> EventsAsync(string cursor, int most, CancellationToken cancellation)
+    {
+        ArgumentNullException.ThrowIfNull(cursor);
+        if (most is < 1 or > JournalRules.RecordsPerRead)
+            throw new FabricException(ErrorCodes.InvalidArgument, $"{most} events cannot be read at once.", $"Ask for 1 to {JournalRules.RecordsPerRead}.");
+        long[] positions = cursor == "now" ? await EndsAsync(cancellation) : Parse(cursor);
+        var events = new List<EventReport>();
+        for (int shard = 0; shard < _map.Count && events.Count < most; shard++)
+        {
+            var records = await _services.Journal.ReadShardAsync(new ShardId(shard), positions[shard], most - events.Count, cancellation);
+            events.AddRange(records.Select(Report));
+            positions[shard] += records.Count;
+        }
+
+        // Shards have no common order; by time they read as one story.
+        return new EventPage([.. events.OrderBy(static e => e.At)], string.Join('.', positions.Select(static p => p.ToString(CultureInfo.InvariantCulture))));
+    }
+
+    public Task<IReadOnlyList<ShardReport>> ListShardsAsync(CancellationToken cancellation)
+    {
+        var view = Volatile.Read(ref _members)?.View;
+        return Task.FromResult<IReadOnlyList<ShardReport>>([.. _map.All.Select(shard => Report(shard, view))]);
+    }
+
+    public Task<IReadOnlyList<NodeReport>> ListNodesAsync(CancellationToken cancellation)
+    {
+        var view = Volatile.Read(ref _members)?.View;
+        return Task.FromResult<IReadOnlyList<NodeReport>>(view is null ? [] : [.. view.Members.Select(m => new NodeReport(
+            m.Name, m.Node, m.State.ToString().ToLowerInvariant(), m.ClusterUrl, m.ApiUrl, m.Since, view.Suspicions.Count(s => s.Node == m.Node)))]);
+    }
+
+    private async Task<long[]> EndsAsync(CancellationToken cancellation)
+    {
+        long[] ends = new long[_map.Count];
+        foreach (var shard in _map.All)
+        {
+            int read;
+            do
+            {
+                read = (await _services.Journal.ReadShardAsync(shard, ends[shard.Value], JournalRules.RecordsPerRead, cancellation)).Count;
+                ends[shard.Value] += read;
+            }
+            while (read == JournalRules.RecordsPerRead);
+        }
+
+        return ends;
+    }
+
+    private long[] Parse(string cursor)
+    {
+        if (cursor.Length == 0)
+            return new long[_map.Count];
+        string[] parts = cursor.Split('.');
+        long[] positions = new long[_map.Count];
+        if (parts.Length != _map.Count)
+            throw Wrong(cursor);
+        for (int i = 0; i < parts.Length; i++)
+        {
+            if (!long.TryParse(parts[i], NumberStyles.None, CultureInfo.InvariantCulture, out positions[i]))
+                throw Wrong(cursor);
+        }
+
+        return positions;
+
+        static FabricException Wrong(string cursor) => new(ErrorCodes.InvalidArgument, $"'{Label.Shorten(cursor)}' is no cursor of this cluster's events.", "Use the one of the last answer, or none to begin.");
+    }
+
+    private ShardReport Report(ShardId shard, ClusterView? view)
+    {
+        var tenure = _leases.Find(shard);
+        var placed = view is null ? null : ShardPlacement.Of(view, shard);
+        string state = tenure is not null ? "held" : view is not null && placed is null ? "homeless" : placed is null || placed.Node == _members?.Node ? "waiting" : "placed";
+        return new ShardReport(
+            shard.Value, placed?.Name, placed?.Node, state, tenure?.Epoch,
+            _services.Board.Vms.Count(vm => vm.Status != Vms.VmStatus.Absent && _map.Of("vm/" + vm.Name) == shard),
+            _services.Board.Migrations.OfType<ActiveState>().Count(m => _map.Of("vm/" + m.Plan.Vm) == shard));
+    }
+
+    private EventReport Report(JournalRecord record)
+    {
+        using var data = JsonDocument.Parse(record.Payload);
+        string by = Guid.TryParse(record.Holder, out var node) && Volatile.Read(ref _members)?.View.Find(node) is { } member ? member.Name : record.Holder;
+        return new EventReport(_map.Of(ShardKey(record)).Value, record.Position, record.Stream.Value, record.Sequence, record.AppendedAt, record.Kind, record.Epoch, by, data.RootElement.Clone());
+    }
+
+    private string ShardKey(JournalRecord record) =>
+        record.Stream.Value.StartsWith(MigrationSupervisor.StreamPrefix, StringComparison.Ordinal)
+            && MigrationId.TryParse(record.Stream.Value[MigrationSupervisor.StreamPrefix.Length..], out var id) && _services.Board.Migration(id) is { } known
+            ? "vm/" + known.Plan.Vm
+            : record.Stream.Value;
+}
