@@ -11,14 +11,21 @@ internal sealed class RehearsalMachines(IMachineFactory inner) : IMachineFactory
 {
     private readonly Lock _gate = new();
     private readonly List<Task<IMachine>> _made = [];
+    private bool _ended; // under _gate: what an agent that has stopped had still to begin is not begun
 
     public MachineKind Kind => inner.Kind;
 
     public async ValueTask<IMachine> CreateAsync(VmSpec spec, MachineBirth birth, CancellationToken cancellation)
     {
-        var making = inner.CreateAsync(spec, birth, cancellation).AsTask();
+        Task<IMachine> making;
         lock (_gate)
+        {
+            if (_ended)
+                throw new FabricException(ErrorCodes.Cancelled, "The rehearsal is over.");
+            making = Task.Run(() => inner.CreateAsync(spec, birth, cancellation).AsTask(), cancellation);
             _made.Add(making);
+        }
+
         return await making;
     }
 
@@ -31,7 +38,11 @@ internal sealed class RehearsalMachines(IMachineFactory inner) : IMachineFactory
     {
         Task<IMachine>[] made;
         lock (_gate)
+        {
+            _ended = true;
             made = [.. _made];
+        }
+
         try
         {
             foreach (var making in made)
