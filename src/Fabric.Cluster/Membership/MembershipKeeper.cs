@@ -29,6 +29,7 @@ public sealed partial class MembershipKeeper(
     private Action<ClusterView>? _listeners; // under _gate
     private ClusterView _view = NoView; // under _gate for writing
     private Task _watching = Task.CompletedTask;
+    private int _disposed;
 
     public Guid Node => self.Node;
 
@@ -73,8 +74,11 @@ public sealed partial class MembershipKeeper(
         await SetOwnStateAsync(MemberState.Left, cancellation);
     }
 
+    /// <summary>Ends the watching and says nothing to the store: to the others this node just falls silent. May be called again.</summary>
     public async ValueTask DisposeAsync()
     {
+        if (Interlocked.Exchange(ref _disposed, 1) != 0)
+            return;
         await _stop.CancelAsync();
         await _watching;
         _stop.Dispose();

@@ -20,6 +20,7 @@ internal sealed class ShardImage
     private readonly Dictionary<string, BatchState> _batches = new(StringComparer.Ordinal);
     private readonly Dictionary<HostName, bool> _hosts = [];
     private readonly HashSet<StreamId> _changed = [];
+    private readonly List<MigrationPlan> _claimed = [];
 
     /// <summary>Of the last event that was applied; 0 before the first.</summary>
     public long Position { get; private set; }
@@ -68,6 +69,9 @@ internal sealed class ShardImage
                 board.Publish(known);
         }
 
+        foreach (var plan in _claimed.Where(plan => !_migrations.ContainsKey(plan.Id)))
+            board.Publish(new Planned(plan, plan.PlannedAt));
+        _claimed.Clear();
         foreach (var (id, state) in _batches.Where(e => _changed.Contains(BatchSupervisor.StreamOf(e.Key))))
             board.Publish(state);
         foreach (var (host, cordoned) in _hosts.Where(e => _changed.Contains(HostLedger.StreamOf(e.Key))))
@@ -85,8 +89,14 @@ internal sealed class ShardImage
         _migrations[id] = next!;
     }
 
-    private void Take(JournalRecord record, VmName vm) =>
-        _vms[vm] = (_vms.GetValueOrDefault(vm) ?? VmState.None(vm)).Apply(Decode(VmEvents.Catalog, record));
+    /// <summary>A migration begins with its claim in the VM's stream; its own stream follows, and until then it is planned.</summary>
+    private void Take(JournalRecord record, VmName vm)
+    {
+        var happened = Decode(VmEvents.Catalog, record);
+        _vms[vm] = (_vms.GetValueOrDefault(vm) ?? VmState.None(vm)).Apply(happened);
+        if (happened is MigrationClaimed claimed)
+            _claimed.Add(claimed.Plan);
+    }
 
     private static TEvent Decode<TEvent>(EventCatalog<TEvent> catalog, JournalRecord record)
         where TEvent : class

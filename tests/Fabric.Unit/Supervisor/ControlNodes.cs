@@ -109,6 +109,8 @@ internal sealed class ControlNodes : IAsyncDisposable
     internal sealed record Node(
         string Name, Guid Id, MembershipKeeper Members, ControlPlane Here, ClusterPlane Everywhere, ModelGateway Gateway, CutJournal Journal) : IAsyncDisposable
     {
+        private int _disposed;
+
         /// <summary>As by kill -9: nothing of this node reaches agents, store or other nodes any more; its leases stand as they are.</summary>
         public async Task KillAsync()
         {
@@ -126,6 +128,8 @@ internal sealed class ControlNodes : IAsyncDisposable
 
         public async ValueTask DisposeAsync()
         {
+            if (Interlocked.Exchange(ref _disposed, 1) != 0)
+                return;
             await Members.DisposeAsync();
             await Here.DisposeAsync();
         }
