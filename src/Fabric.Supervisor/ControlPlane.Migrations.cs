@@ -47,6 +47,8 @@ public sealed partial class ControlPlane
         if (request.Parallel is < 1 or > 1000)
             throw new FabricException(ErrorCodes.InvalidArgument, $"The evacuation asks for {request.Parallel} migrations at once.", "Use 1 to 1000.");
         RequireHost(request.Host);
+        // A VM that another node has just made belongs to the host as well.
+        await _reader.RefreshAsync(cancellation);
         if (request.RequestId is { } id && _services.Board.Batches.FirstOrDefault(b => b.Plan.RequestId == id) is { } already)
             return Reports.Of(already);
         if (!request.DryRun && _services.Board.Batches.FirstOrDefault(b => b.EndedAt is null && b.Plan.Host == request.Host) is { } running)

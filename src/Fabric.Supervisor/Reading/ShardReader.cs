@@ -88,13 +88,17 @@ internal sealed partial class ShardReader(ControlServices services, ShardMap map
             {
                 await RefreshAsync(stop);
             }
-            catch (OperationCanceledException)
+            catch (OperationCanceledException) when (stop.IsCancellationRequested)
             {
                 return;
             }
             catch (FabricException failure)
             {
                 LogTrouble(failure.Error.ToString());
+            }
+            catch (Exception defect)
+            {
+                LogDefect(defect); // the next round may do better; a node that reads no more would show what is no longer true
             }
 
             await Task.Delay(services.Ids.Jitter(services.Options.ReadPeriod), services.Time, stop).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
@@ -139,6 +143,9 @@ internal sealed partial class ShardReader(ControlServices services, ShardMap map
 
     [LoggerMessage(Level = LogLevel.Warning, Message = "The shards of other nodes cannot be read now: {Error}")]
     private partial void LogTrouble(string error);
+
+    [LoggerMessage(Level = LogLevel.Error, Message = "Reading the shards of other nodes failed")]
+    private partial void LogDefect(Exception defect);
 
     [LoggerMessage(Level = LogLevel.Error, Message = "Shard {Shard} is not shown by this node, its data is kept as it is: {Error}")]
     private partial void LogRefused(int shard, string error);

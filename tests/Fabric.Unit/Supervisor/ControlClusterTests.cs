@@ -84,13 +84,25 @@ public sealed class ControlClusterTests : IDisposable
         for (int i = 0; i < 6; i++)
             await all[i % 3].Everywhere.CreateVmAsync(new CreateVmRequest(Spec($"vm-{i}"), Alpha), default);
         var evacuation = await all[1].Everywhere.EvacuateAsync(new EvacuateRequest(Alpha, 3, false, MigrationOptions.Default, null), default);
-        await UntilAsync(async () => (await all[2].Everywhere.GetEvacuationAsync(evacuation.Id, default)).State == "done", "alpha is empty");
+        EvacuationReport? last = null;
+        await UntilAsync(async () => (last = await all[2].Everywhere.GetEvacuationAsync(evacuation.Id, default)).State != "running", () => $"the evacuation ends, it is: {Told(last)}");
+        Assert.True(last!.State == "done", Told(last));
         foreach (var node in all)
         {
-            await UntilAsync(async () => (await node.Everywhere.ListVmsAsync(default)).All(static vm => vm.Host != Alpha), $"{node.Name} shows alpha empty");
+            IReadOnlyList<VmReport> vms = [];
+            IReadOnlyList<ShardReport> shards = [];
+            await UntilAsync(
+                async () =>
+                {
+                    shards = await node.Everywhere.ListShardsAsync(default);
+                    return (vms = await node.Everywhere.ListVmsAsync(default)).All(static vm => vm.Host != Alpha);
+                },
+                () => $"{node.Name} shows alpha empty: {string.Join("; ", vms.Select(vm => $"{vm.Name} at {vm.Host} {vm.State} epoch {vm.Epoch} shard {new ShardMap(Options.Shards).Of("vm/" + vm.Name).Value}"))}, {string.Join("; ", shards)}");
             Assert.True((await node.Everywhere.ListHostsAsync(default)).Single(static h => h.Name == Alpha).Cordoned);
         }
     }
+
+    private static string Told(EvacuationReport? report) => report is null ? "unknown" : $"{report.State}: {string.Join("; ", report.Items.Select(static i => $"{i.Vm} {i.State} {i.Why}"))}";
 
     [Fact]
     public async Task A_node_that_comes_takes_its_shards_over_in_good_order()

@@ -31,7 +31,7 @@ internal sealed class ControlNodes : IAsyncDisposable
 
     public ModelCluster Cluster { get; } = new();
 
-    public SqliteJournal Store => _store;
+    public ErrorLog Log { get; } = new();
 
     public static SupervisorOptions Options { get; } = new()
     {
@@ -66,7 +66,7 @@ internal sealed class ControlNodes : IAsyncDisposable
             _store, new MemberJoins(id, name, url, url), new Probe(this), TimeProvider.System, new Random(1), NullLogger<MembershipKeeper>.Instance, Fast);
         var router = new ShardRouter(id, () => members.View, PeerOf, new ShardMap(Options.Shards), TimeProvider.System, new Random(1));
         var here = new ControlPlane(
-            journal, gateway, new HostRegistry(TimeProvider.System), Member.HolderOf(id), TimeProvider.System, new Random(1), NullLoggerFactory.Instance, Options, router: router);
+            journal, gateway, new HostRegistry(TimeProvider.System), Member.HolderOf(id), TimeProvider.System, new Random(1), Log, Options, router: router);
         var node = new Node(name, id, members, here, new ClusterPlane(here, router), gateway, journal);
         _nodes[url] = node;
         await members.JoinAsync(CancellationToken.None);
@@ -78,12 +78,14 @@ internal sealed class ControlNodes : IAsyncDisposable
         return node;
     }
 
-    public static async Task UntilAsync(Func<Task<bool>> condition, string what)
+    public static Task UntilAsync(Func<Task<bool>> condition, string what) => UntilAsync(condition, () => what);
+
+    public static async Task UntilAsync(Func<Task<bool>> condition, Func<string> what)
     {
         using var deadline = new CancellationTokenSource(Deadline);
         while (!await condition())
         {
-            Assert.False(deadline.IsCancellationRequested, $"Not within {Deadline.TotalSeconds} s: {what}");
+            Assert.False(deadline.IsCancellationRequested, $"Not within {Deadline.TotalSeconds} s: {what()}");
             await Task.Delay(TimeSpan.FromMilliseconds(5), TimeProvider.System, CancellationToken.None);
         }
     }
@@ -91,7 +93,7 @@ internal sealed class ControlNodes : IAsyncDisposable
     public static async Task<MigrationReport> EndOfAsync(Node node, string id)
     {
         MigrationReport? report = null;
-        await UntilAsync(async () => ControlBench.Over((report = await node.Everywhere.GetMigrationAsync(id, default)).State), $"migration {id} ends (it is {report?.State})");
+        await UntilAsync(async () => ControlBench.Over((report = await node.Everywhere.GetMigrationAsync(id, default)).State), () => $"migration {id} ends (it is {report?.State})");
         return report!;
     }
 
@@ -99,6 +101,7 @@ internal sealed class ControlNodes : IAsyncDisposable
     {
         foreach (var node in _nodes.Values)
             await node.DisposeAsync();
+        Assert.Empty(Log.Errors); // a shard that could not be read, an actor that failed
         await _store.DisposeAsync();
     }
 
