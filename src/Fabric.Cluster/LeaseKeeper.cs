@@ -43,7 +43,7 @@ public sealed partial class LeaseKeeper(
     public ShardTenure? Find(ShardId shard) => _tenures.TryGetValue(shard, out var tenure) && tenure.Held ? tenure : null;
 
     /// <summary>Begins to hold the shards; completes when each was taken once, or refused because of what is in it (logged; tried again).</summary>
-    public Task StartAsync(IEnumerable<ShardId> shards, CancellationToken cancellation)
+    public async Task StartAsync(IEnumerable<ShardId> shards, CancellationToken cancellation)
     {
         var first = new List<Task>();
         foreach (var shard in shards)
@@ -53,7 +53,8 @@ public sealed partial class LeaseKeeper(
             _loops.Add(HoldAsync(shard, taken, _stop.Token));
         }
 
-        return Task.WhenAll(first).WaitAsync(cancellation);
+        foreach (var taken in first)
+            await taken.WaitAsync(cancellation); // one by one: each ends on the caller's own context
     }
 
     public async ValueTask DisposeAsync()
@@ -193,7 +194,7 @@ public sealed partial class LeaseKeeper(
         double share;
         lock (_randomLock)
             share = 0.5 + (random.NextDouble() / 2);
-        await Task.Delay(about * share, time, stop).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+        await Task.Delay(about * share, time, stop).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing | ConfigureAwaitOptions.ContinueOnCapturedContext);
     }
 
     [LoggerMessage(Level = LogLevel.Information, Message = "Shard {Shard} is held at epoch {Epoch}.")]

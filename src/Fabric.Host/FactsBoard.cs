@@ -66,5 +66,7 @@ internal sealed class FactsBoard(TimeProvider time)
         }
     }
 
-    private static TaskCompletionSource NewSignal() => new(TaskCreationOptions.RunContinuationsAsynchronously);
+    // Completed by an actor's turn, where the runtime runs no foreign continuation in place: it goes to the waiter's own context, or to the pool. The flag
+    // would send it over the pool in any case, and off the thread of a simulation.
+    private static TaskCompletionSource NewSignal() => new();
 }
