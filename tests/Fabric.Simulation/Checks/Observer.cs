@@ -107,8 +107,9 @@ internal sealed class Observer(World world)
         var life = guest.Life;
         life.Running.Remove(machine);
         life.Reached = Math.Max(life.Reached, guest.Steps);
-        bool last = life.Running.Count == 0;
-        bool needed = ran || last || life.Running.Any(static m => !m.Missing.IsEmpty);
+        bool elsewhere = world.Hosts.SelectMany(static h => h.Machines)
+            .Any(m => m != machine && m.Guest is { } copy && copy.Life == life && copy.Steps >= life.Reached && m.Missing.IsEmpty);
+        bool needed = ran || !elsewhere;
         if (life.GoneBy is not null || !needed)
             return;
         if (!_recordedMachines.Contains(machine.Id))

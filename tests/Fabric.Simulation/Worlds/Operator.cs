@@ -23,6 +23,8 @@ internal sealed class Operator(World world)
                 Ask(entry, plane => plane.CreateVmAsync(new CreateVmRequest(spec, host), CancellationToken.None));
                 break;
             case Deed.Migrate:
+                if (world.Observer.Journal.Vms.GetValueOrDefault(vm)?.Owner == host)
+                    host = world.Hosts[(entry.B + 1) % world.Hosts.Count].Name;
                 var options = new MigrationOptions((MigrationMode)(entry.N % 4), Verify: (VerifyLevel)(entry.A % 3), BulkConnections: 1);
                 Ask(entry, plane => plane.MigrateAsync(new MigrateRequest(vm, host, options, request), CancellationToken.None));
                 break;

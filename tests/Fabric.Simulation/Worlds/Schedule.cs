@@ -66,10 +66,10 @@ internal sealed record Plan(
         var schedule = new List<Entry>();
         for (int vm = 0; vm < vms; vm++)
             schedule.Add(new Entry(chance.Milliseconds(2500, 5000), Deed.Create, vm, chance.Below(hosts), 0, default));
-        int deeds = chance.Between(2, 9);
+        int deeds = chance.Between(3, 14);
         for (int i = 0; i < deeds; i++)
             schedule.Add(Operation(chance, duration));
-        int faults = chance.Below(10) == 0 ? 0 : chance.Between(1, 8);
+        int faults = chance.Below(10) == 0 ? 0 : chance.Between(1, 10);
         for (int i = 0; i < faults; i++)
             schedule.Add(Fault(chance, duration, schedule));
         return new Plan(
