@@ -23,12 +23,10 @@ internal static class Commands
         (int Migrations, int Completed) moved = (0, 0);
         for (int seed = asked.First; seed <= asked.Last; seed++)
         {
-            var verdict = new World(Plan.Of(seed), asked.Plant, asked.Verbose).Run();
+            var verdict = new World(Plan.Of(seed), asked.Plant, asked.Verbose ? output.WriteLine : null).Run();
             seeds++;
             virtualTime += verdict.VirtualTime;
             moved = (moved.Migrations + verdict.Migrations, moved.Completed + verdict.Completed);
-            foreach (string line in verdict.Trace)
-                output.WriteLine(line);
             if (asked.Fingerprint)
                 output.WriteLine(string.Create(CultureInfo.InvariantCulture, $"seed {seed}: {verdict.Fingerprint:x16}"));
             if (verdict.Violation is null)

@@ -19,7 +19,7 @@ internal static class Shrinking
             for (int from = 0; from < plan.Schedule.Count && runs < MostRuns; runs++)
             {
                 var candidate = plan with { Schedule = [.. plan.Schedule.Take(from), .. plan.Schedule.Skip(from + piece)] };
-                var found = new World(candidate, plant, traced: false).Run();
+                var found = new World(candidate, plant).Run();
                 if (found.Violation is not null && Invariant(found) == invariant)
                     (plan, verdict, smaller) = (candidate, found, true);
                 else

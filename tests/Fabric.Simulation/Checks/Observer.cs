@@ -109,7 +109,7 @@ internal sealed class Observer(World world)
         life.Reached = Math.Max(life.Reached, guest.Steps);
         bool elsewhere = world.Hosts.SelectMany(static h => h.Machines)
             .Any(m => m != machine && m.Guest is { } copy && copy.Life == life && copy.Steps >= life.Reached && m.Missing.IsEmpty);
-        bool needed = ran || !elsewhere;
+        bool needed = ran || !elsewhere || (fault && machine.Host.Disk.Replay(machine.Spec.Name).Owner);
         if (life.GoneBy is not null || !needed)
             return;
         if (!_recordedMachines.Contains(machine.Id))

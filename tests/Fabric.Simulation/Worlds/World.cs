@@ -11,7 +11,7 @@ using Microsoft.Extensions.Logging.Abstractions;
 namespace Fabric.Simulation.Worlds;
 
 /// <summary>How a run ended. <paramref name="Violation"/>: null when every invariant held.</summary>
-internal sealed record Verdict(int Seed, string? Violation, ulong Fingerprint, TimeSpan VirtualTime, IReadOnlyList<string> Trace, int Migrations, int Completed);
+internal sealed record Verdict(int Seed, string? Violation, ulong Fingerprint, TimeSpan VirtualTime, int Migrations, int Completed);
 
 /// <summary>Hosts, control nodes, network and store on one thread and one clock, from one seed. Made, run once, thrown away.</summary>
 internal sealed class World
@@ -28,20 +28,25 @@ internal sealed class World
     /// <summary>All must be in order for so long, so that a late step of a bug is still seen.</summary>
     private const int SettledTicks = 12;
 
-    private readonly bool _traced;
-    private readonly List<string> _trace = [];
+    /// <summary>Turns and timers within one tick: more is a circle.</summary>
+    private const int MostSteps = 50_000;
+
+    private readonly Action<string>? _trace;
     private readonly Operator _operator;
     private readonly Breaker _breaker;
     private readonly ILoggerFactory _loggers;
     private TimeSpan _troubledUntil;
     private int _numbers;
 
-    internal World(Plan plan, string? plant, bool traced)
+    /// <param name="plan">What happens.</param>
+    /// <param name="plant">A bug of <see cref="PlantedBugs.All"/>, or null.</param>
+    /// <param name="trace">Hears every line at once; null: nobody does.</param>
+    internal World(Plan plan, string? plant = null, Action<string>? trace = null)
     {
-        (Plan, _traced) = (plan, traced);
-        _loggers = traced ? new TraceLoggers(this) : NullLoggerFactory.Instance;
+        (Plan, _trace) = (plan, trace);
+        _loggers = trace is null ? NullLoggerFactory.Instance : new TraceLoggers(this);
         Clock = new ManualTime();
-        Loop = new DeterministicDispatcher(plan.Seed, Clock);
+        Loop = new DeterministicDispatcher(plan.Seed, Clock) { MaxSteps = MostSteps };
         Chance = new Chance(plan.Seed ^ 0x5eed);
         Tickets = Chance.NewRandom();
         Plants = new PlantedBugs(plant);
@@ -106,7 +111,7 @@ internal sealed class World
 
         var migrations = Observer.Journal.Migrations.Values;
         return new Verdict(
-            Plan.Seed, Observer.Violation, Loop.Fingerprint, Now, _trace, migrations.Count(), migrations.Count(static m => m is Migration.Completed));
+            Plan.Seed, Observer.Violation, Loop.Fingerprint, Now, migrations.Count(), migrations.Count(static m => m is Migration.Completed));
     }
 
     private void Live()
@@ -139,7 +144,14 @@ internal sealed class World
     /// <summary>False once something was violated.</summary>
     private bool Pass()
     {
-        Loop.RunFor(Tick);
+        var end = Now + Tick;
+        int fired = 0;
+        do
+            Loop.RunUntilIdle();
+        while (Clock.FireNext(end) && ++fired < MostSteps);
+        if (fired == MostSteps)
+            throw new InvalidOperationException($"More than {MostSteps} timers fired within {Tick}.");
+        Clock.Advance(end - Now);
         Observer.Tick(Tick, quiet: Now > _troubledUntil);
         return Observer.Violation is null;
     }
@@ -184,11 +196,10 @@ internal sealed class World
         }
     }
 
-    internal ILoggerFactory Loggers(string process) => _traced ? new TraceLoggers(this, process) : _loggers;
+    internal ILoggerFactory Loggers(string process) => _trace is null ? _loggers : new TraceLoggers(this, process);
 
     internal void Trace(string line)
     {
-        if (_traced)
-            _trace.Add(string.Create(CultureInfo.InvariantCulture, $"{Now.TotalSeconds,9:0.0000} {line}"));
+        _trace?.Invoke(string.Create(CultureInfo.InvariantCulture, $"{Now.TotalSeconds,9:0.0000} {line}"));
     }
 }
