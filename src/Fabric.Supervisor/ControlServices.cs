@@ -10,7 +10,10 @@ namespace Fabric.Supervisor;
 internal sealed record ControlServices(
     IJournal Journal, IAgentGateway Agents, HostRegistry Hosts, Board Board, MovementGate Gate, IdSource Ids, TimeProvider Time, ILoggerFactory Loggers, SupervisorOptions Options)
 {
-    public DateTimeOffset Now => Time.GetUtcNow();
+    /// <summary>For deadlines and records.</summary>
+    public SteadyClock Clock { get; } = new(Time);
+
+    public DateTimeOffset Now => Clock.Now;
 }
 
 /// <summary>New ids and jitter for many threads from one injected source of randomness.</summary>

@@ -68,7 +68,7 @@ internal sealed class EndCheck(World world)
         }
 
         var answers = new Dictionary<MigrationId, List<byte[]>>();
-        foreach (var node in world.Nodes)
+        foreach (var node in world.Nodes.Where(static n => n.Plane is not null))
         {
             node.Process!.Begin(async () =>
             {

@@ -29,10 +29,13 @@ internal sealed class Breaker(World world)
             host.Boot();
         }
 
-        foreach (var node in world.Nodes)
+        // Shards that troubles spread over several nodes stay spread: nothing places them yet, and no node asks another. So one node is left to end it all.
+        world.Nodes[0].Process?.Thaw();
+        world.Nodes[0].Start();
+        foreach (var node in world.Nodes.Skip(1))
         {
-            node.Process?.Thaw();
-            node.Start();
+            node.Kill();
+            node.Retired = true;
         }
     }
 

@@ -23,9 +23,12 @@ internal sealed class SimNode(World world, string name)
 
     internal bool Lives => Process is { Dead: false };
 
+    /// <summary>Not started again: the world ends with one node.</summary>
+    internal bool Retired { get; set; }
+
     internal void Start()
     {
-        if (Lives)
+        if (Lives || Retired)
             return;
         var process = Process = new SimProcess($"{name}#{++_lives}", world.Loop, world.Observer.Broke) { Clock = { WallOffset = WallOffset } };
         world.Trace($"node {process.Name} starts");
