@@ -23,10 +23,15 @@ internal sealed class EndCheck(World world)
             return $"the evacuation of {batch.Plan.Host} runs";
         if (world.Hosts.Find(static h => !h.Ready) is { } host)
             return $"{host.Name} does not answer";
-        foreach (var life in world.Observer.Lives)
+        if (journal.NotHeldBy(world.Nodes[0].Name) is { } shard)
+            return $"shard {shard.Value} is not held";
+        foreach (var life in world.Observer.Lives.Where(static l => l.GoneBy is null))
         {
-            if (life.GoneBy is null && life.Running.Count != 1)
+            if (life.Running.Count != 1)
                 return $"{life.Vm} runs at {life.Running.Count} places and nothing took it";
+            var books = journal.Vms.GetValueOrDefault(life.Vm);
+            if (books is not { Status: VmStatus.Present } || books.Owner != life.Running[0].Host.Name)
+                return $"{life.Running[0]} runs; the books say {books?.Status} at {books?.Owner}";
         }
 
         return world.Hosts.Select(LeftOver).FirstOrDefault(static left => left is not null);

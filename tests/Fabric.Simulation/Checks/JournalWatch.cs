@@ -13,6 +13,7 @@ internal sealed class JournalWatch(World world)
 {
     private readonly Dictionary<StreamId, long> _sequences = [];
     private readonly Dictionary<ShardId, Epoch> _epochs = [];
+    private readonly Dictionary<ShardId, string> _holders = [];
     private readonly Dictionary<StreamId, HashSet<string>> _kinds = [];
     private readonly Dictionary<MigrationId, MigrationState> _migrations = [];
     private readonly Dictionary<VmName, VmState> _vms = [];
@@ -29,7 +30,11 @@ internal sealed class JournalWatch(World world)
         if (lease.Epoch <= _epochs.GetValueOrDefault(lease.Shard))
             world.Observer.Violated("I5", $"shard {lease.Shard.Value} was given at epoch {lease.Epoch} again");
         _epochs[lease.Shard] = lease.Epoch;
+        _holders[lease.Shard] = lease.Holder;
     }
+
+    internal ShardId? NotHeldBy(string holder) =>
+        Enumerable.Range(0, world.Plan.Shards).Select(static i => (ShardId?)new ShardId(i)).FirstOrDefault(shard => _holders.GetValueOrDefault(shard!.Value) != holder);
 
     internal void Committed(ShardId shard, JournalRecord record)
     {

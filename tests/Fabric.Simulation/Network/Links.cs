@@ -55,5 +55,5 @@ internal sealed class Links(World world)
             world.After(delay + chance.Milliseconds(1, 8000), arrive);
     }
 
-    internal TimeSpan Delay() => world.Chance.Share(Lateness) ? world.Chance.Milliseconds(5, 4000) : world.Chance.Milliseconds(0.1, 1.5);
+    internal TimeSpan Delay() => world.Chance.Share(Lateness) ? world.Chance.Milliseconds(5, 9000) : world.Chance.Milliseconds(0.1, 1.5);
 }

@@ -29,6 +29,9 @@ internal sealed class SimJournal(World world, IJournal store, SimNode node, SimP
         Done,
         FailsBefore,
         FailsAfter,
+
+        /// <summary>The caller hears that nobody knows; a while later it is done after all, or refused because the world went on.</summary>
+        LandsLate,
     }
 
     public Task<(ShardLease? Lease, JournalRefusal Refusal)> AcquireAsync(ShardId shard, string holder, TimeSpan duration, CancellationToken cancellation) =>
@@ -103,13 +106,15 @@ internal sealed class SimJournal(World world, IJournal store, SimNode node, SimP
         var answer = new TaskCompletionSource<T>();
         world.After(there, () =>
         {
-            if (process.Dead && fate != Fate.Done)
+            if (process.Dead && fate == Fate.FailsBefore)
                 return;
             if (fate == Fate.FailsBefore)
                 answer.TrySetException(NotReached());
             else
                 Do(call, fate, back, answer);
         });
+        if (fate == Fate.LandsLate)
+            world.After(there / 2, () => answer.TrySetException(NotReached()));
         await using var registration = cancellation.Register(() => answer.TrySetCanceled(cancellation));
         return await answer.Task;
     }
@@ -143,12 +148,13 @@ internal sealed class SimJournal(World world, IJournal store, SimNode node, SimP
             return (Fate.FailsBefore, chance.Milliseconds(1, 3000), back);
         if (world.Troubles.FlakyUntil <= world.Now)
             return (Fate.Done, there, back);
-        return chance.Below(6) switch
+        return chance.Below(8) switch
         {
             0 => (Fate.FailsBefore, there, back),
             1 => (Fate.FailsAfter, there, back),
             2 => (Fate.Done, there, chance.Milliseconds(10, 6000)),
             3 => (Fate.Done, chance.Milliseconds(10, 6000), back),
+            4 => (Fate.LandsLate, chance.Milliseconds(10, 6000), back),
             _ => (Fate.Done, there, back),
         };
     }

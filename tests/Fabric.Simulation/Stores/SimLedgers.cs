@@ -43,7 +43,18 @@ internal sealed class LedgerDisk(SimHost host)
     }
 
     /// <summary>The state that a ledger adds up to, read as a restarted agent would.</summary>
-    internal VmLedgerState Replay(VmName vm) => Lines(vm).All.Aggregate(VmLedgerState.Empty, static (state, line) => state.Apply(Read(line)));
+    /// <exception cref="FabricException">corrupt: a line contradicts the ones before it.</exception>
+    internal VmLedgerState Replay(VmName vm)
+    {
+        try
+        {
+            return Lines(vm).All.Aggregate(VmLedgerState.Empty, static (state, line) => state.Apply(Read(line)));
+        }
+        catch (LedgerContradictionException e)
+        {
+            throw new FabricException(ErrorCodes.Corrupt, e.Message);
+        }
+    }
 
     internal static byte[] Write(VmRecord record) => JsonSerializer.SerializeToUtf8Bytes(record, LedgerJson.Default.VmRecord);
 

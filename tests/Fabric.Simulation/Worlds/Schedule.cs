@@ -71,10 +71,21 @@ internal sealed record Plan(
             schedule.Add(Operation(chance, duration));
         int faults = chance.Below(10) == 0 ? 0 : chance.Between(1, 10);
         for (int i = 0; i < faults; i++)
-            schedule.Add(Fault(chance, duration, schedule));
+        {
+            var fault = Fault(chance, duration, schedule);
+            schedule.Add(fault);
+            // Two at once: what one leaves open the other hits.
+            if (chance.Share(0.3))
+                schedule.Add(Fault(chance, duration, schedule) with { At = Earlier(fault.At + chance.Milliseconds(0, 3000), duration) });
+        }
+
+        if (chance.Share(0.15))
+            schedule.Add(new Entry(chance.Milliseconds(3000, 9000), Deed.DisturbNetwork, chance.Between(3, 11), chance.Between(3, 11), chance.Between(0, 8), default));
         return new Plan(
             seed, hosts, nodes, vms, chance.Between(1, 3), new BatchLimits(chance.Between(1, 2), chance.Between(1, 2), 1), rate, duration, [.. schedule.OrderBy(static e => e.At)]);
     }
+
+    private static TimeSpan Earlier(TimeSpan at, TimeSpan duration) => at < duration ? at : duration - TimeSpan.FromMilliseconds(1);
 
     private static Entry Operation(Chance chance, TimeSpan duration)
     {
@@ -100,6 +111,7 @@ internal sealed record Plan(
         var moves = schedule.Where(static e => e.Deed is Deed.Migrate or Deed.Evacuate).ToList();
         if (moves.Count > 0 && chance.Share(0.75))
             at = moves[chance.Below(moves.Count)].At + chance.Milliseconds(0, chance.Share(0.5) ? 1500 : 8000);
+        at = Earlier(at, duration);
         var deeds = Enum.GetValues<Deed>();
         int faults = deeds.Length - (int)Deed.KillAgent;
         var deed = chance.Share(0.35)

@@ -100,7 +100,7 @@ internal sealed class World
         {
             Live();
         }
-        catch (Exception e) when (e is InvalidOperationException or TimeoutException)
+        catch (Exception e) when (e is InvalidOperationException or TimeoutException or FabricException)
         {
             Observer.Violated("crash", e.ToString());
         }
