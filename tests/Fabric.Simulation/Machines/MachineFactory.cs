@@ -10,14 +10,14 @@ internal sealed class MachineFactory(World world, SimHost host, SimProcess agent
 {
     public MachineKind Kind => MachineKind.Synthetic;
 
-    /// <summary>The process is started by the host's kernel: it appears whether or not its agent lives to hear of it.</summary>
+    /// <summary>The process appears while its agent lives; whether the agent lives to hear of it is another matter.</summary>
     public async ValueTask<IMachine> CreateAsync(VmSpec spec, MachineBirth birth, CancellationToken cancellation)
     {
         RequireAgent();
         var made = new TaskCompletionSource<IMachine>();
         world.After(world.Chance.Milliseconds(20, 400), () =>
         {
-            if (!host.Powered || host.RefusesMachines > world.Now)
+            if (agent.Dead || !host.Powered || host.RefusesMachines > world.Now)
             {
                 made.TrySetException(new FabricException(ErrorCodes.MachineFailed, $"Host {host.Name} starts no machine now."));
                 return;

@@ -23,7 +23,6 @@ internal sealed class PlantedBugs(string? name)
         ["forget-fsync"] = "ledger records are not synced and go with the host's power (I3, I5, I7)",
         ["ack-before-append"] = "the journal answers before it has written (I5)",
         ["unfenced-append"] = "the journal does not compare the epoch of an append (I5)",
-        ["unordered-append"] = "the journal does not compare the sequence of an append (I5)",
         ["reuse-epoch"] = "acquiring a shard does not raise its epoch (I5)",
         ["forget-answers"] = "agents do not store their answers (I7)",
         ["late-token-record"] = "token-sent is not on disk when the token leaves (I1, I3)",

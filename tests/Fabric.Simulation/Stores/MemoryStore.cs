@@ -73,7 +73,7 @@ internal sealed class MemoryStore(TimeProvider clock) : IJournal
             bool isNew = !_streams.TryGetValue(stream, out var known);
             if (!isNew && known.Shard != lease.Shard)
                 throw new FabricException(ErrorCodes.Conflict, $"Stream '{stream}' belongs to shard {known.Shard.Value}, not to {lease.Shard.Value}.");
-            if ((isNew ? 0 : known.Records.Count) != lastSequence && !Forgets("unordered-append"))
+            if ((isNew ? 0 : known.Records.Count) != lastSequence)
                 return Task.FromResult(JournalRefusal.SequenceConflict);
             if (isNew)
             {
