@@ -45,10 +45,11 @@ public sealed partial class LeaseKeeper(
     /// <summary>The tenure of a shard that is held now, or null.</summary>
     public ShardTenure? Find(ShardId shard) => _tenures.TryGetValue(shard, out var tenure) && tenure.Held ? tenure : null;
 
-    /// <summary>From now on exactly these shards are placed here.</summary>
+    /// <summary>From now on exactly these shards are placed here. One caller at a time.</summary>
     public void Place(IReadOnlySet<ShardId> shards)
     {
         ArgumentNullException.ThrowIfNull(shards);
+        List<(PlacedShard Placed, bool Here)> changed;
         lock (_gate)
         {
             if (_disposed)
@@ -59,16 +60,21 @@ public sealed partial class LeaseKeeper(
                 _loops.Add(HoldAsync(placed, _stop.Token));
             }
 
-            foreach (var (shard, placed) in _shards)
-                placed.Set(shards.Contains(shard));
+            changed = [.. _shards.Select(entry => (entry.Value, shards.Contains(entry.Key)))];
         }
+
+        foreach (var (placed, here) in changed)
+            placed.Set(here);
     }
 
     /// <summary>Completes when each shard that is placed here now was taken once, or refused because of what is in it (logged; tried again), or placed elsewhere.</summary>
-    public Task SettledAsync(CancellationToken cancellation)
+    public async Task SettledAsync(CancellationToken cancellation)
     {
+        List<Task> settled;
         lock (_gate)
-            return Task.WhenAll(_shards.Values.Select(static placed => placed.Settled).ToList()).WaitAsync(cancellation);
+            settled = [.. _shards.Values.Select(static placed => placed.Settled)];
+        foreach (var one in settled)
+            await one.WaitAsync(cancellation); // one by one: each ends on the caller's own context
     }
 
     /// <summary>Leaves all shards and gives them back. May be called again.</summary>
@@ -227,7 +233,7 @@ public sealed partial class LeaseKeeper(
         double share;
         lock (_gate)
             share = 0.5 + (random.NextDouble() / 2);
-        await Task.Delay(about * share, time, stop).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+        await Task.Delay(about * share, time, stop).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing | ConfigureAwaitOptions.ContinueOnCapturedContext);
     }
 
     [LoggerMessage(Level = LogLevel.Information, Message = "Shard {Shard} is held at epoch {Epoch}.")]

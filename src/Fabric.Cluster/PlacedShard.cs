@@ -9,6 +9,7 @@ internal sealed class PlacedShard(ShardId shard) : IDisposable
     private readonly Lock _gate = new();
     private TaskCompletionSource _here = NewSignal(); // under _gate; complete while the shard is placed here
     private TaskCompletionSource _settled = NewSignal(); // under _gate
+    private bool _isHere; // under _gate
     private CancellationTokenSource _elsewhere = new(); // under _gate; fires when it no longer is
 
     public ShardId Shard => shard;
@@ -43,35 +44,42 @@ internal sealed class PlacedShard(ShardId shard) : IDisposable
 
     public void Settle()
     {
+        TaskCompletionSource settled;
         lock (_gate)
-            _settled.TrySetResult();
+            settled = _settled;
+        settled.TrySetResult();
     }
 
     public void Set(bool here)
     {
         CancellationTokenSource? left = null;
+        TaskCompletionSource done;
         lock (_gate)
         {
-            if (here == _here.Task.IsCompleted)
+            if (here == _isHere)
                 return;
+            _isHere = here;
             if (here)
             {
                 _elsewhere = new CancellationTokenSource();
                 _settled = NewSignal();
-                _here.TrySetResult();
+                done = _here;
             }
             else
             {
                 _here = NewSignal();
-                _settled.TrySetResult();
+                done = _settled;
                 left = _elsewhere;
             }
         }
 
+        // Outside the lock: who waits goes on in this call.
+        done.TrySetResult();
         left?.Cancel();
     }
 
     public void Dispose() => _elsewhere.Dispose();
 
-    private static TaskCompletionSource NewSignal() => new(TaskCreationOptions.RunContinuationsAsynchronously);
+    // Continued by whoever signals, on its thread: a simulation has one.
+    private static TaskCompletionSource NewSignal() => new();
 }

@@ -80,6 +80,13 @@ public sealed class ShardTenure : IDisposable
 
     internal void Renewed(ShardLease lease, long askedAt)
     {
+        // Whoever looked in a moment without the lease has stopped for good. So that moment ends the tenure, although the store would let it go on.
+        if (!Held)
+        {
+            End();
+            return;
+        }
+
         Volatile.Write(ref _lease, lease);
         Volatile.Write(ref _heldUntil, askedAt + Ticks(lease.HeldFor));
         _expiry.Change(lease.HeldFor, Timeout.InfiniteTimeSpan);

@@ -52,7 +52,8 @@ internal sealed class FactsBoard(TimeProvider time)
                 var left = TimeSpan.FromSeconds((deadline - time.GetTimestamp()) / (double)time.TimestampFrequency);
                 if (_version > after || left <= TimeSpan.Zero)
                     return (_version, [.. _facts.Values]);
-                changed = _changed.Task.WaitAsync(left, time, cancellation);
+                // Timers count whole milliseconds and cut off the rest: a wait of less would end at once, again and again, until the clock has moved.
+                changed = _changed.Task.WaitAsync(TimeSpan.FromMilliseconds(Math.Ceiling(left.TotalMilliseconds)), time, cancellation);
             }
 
             try
@@ -66,5 +67,7 @@ internal sealed class FactsBoard(TimeProvider time)
         }
     }
 
-    private static TaskCompletionSource NewSignal() => new(TaskCreationOptions.RunContinuationsAsynchronously);
+    // Completed by an actor's turn, where the runtime runs no foreign continuation in place: it goes to the waiter's own context, or to the pool. The flag
+    // would send it over the pool in any case, and off the thread of a simulation.
+    private static TaskCompletionSource NewSignal() => new();
 }

@@ -91,13 +91,16 @@ public sealed class HostAgent : IHostAgent, IAsyncDisposable
         foreach (var vm in known)
             _parts.Facts.Publish(vm, VmFacts.From(vm, new FabricError(ErrorCodes.Conflict, "The agent was started and has not read its ledger yet."), null, new VmState()));
         var recovered = known.Select(vm => ActorOf(vm).AskAsync<VmMessage, bool>(static reply => new RecoveryAwaited(reply), RecoverDeadline, _seams.Time, cancellation)).ToList();
-        try
+        foreach (var asked in recovered)
         {
-            await Task.WhenAll(recovered);
-        }
-        catch (FabricException e)
-        {
-            _seams.Loggers.CreateLogger<HostAgent>().LogWarning("Not every VM was recovered within {Deadline}: {Error}", RecoverDeadline, e.Error);
+            try
+            {
+                await asked;
+            }
+            catch (FabricException e)
+            {
+                _seams.Loggers.CreateLogger<HostAgent>().LogWarning("Not every VM was recovered within {Deadline}: {Error}", RecoverDeadline, e.Error);
+            }
         }
     }
 

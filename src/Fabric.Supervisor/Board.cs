@@ -122,7 +122,7 @@ internal sealed class Board(TimeProvider time, TimeSpan registerWithin)
 
         using var timer = new CancellationTokenSource(wait, time);
         using var both = CancellationTokenSource.CreateLinkedTokenSource(timer.Token, cancellation);
-        await changed.WaitAsync(both.Token).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+        await changed.WaitAsync(both.Token).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing | ConfigureAwaitOptions.ContinueOnCapturedContext);
         cancellation.ThrowIfCancellationRequested();
         return Version;
     }
@@ -147,7 +147,8 @@ internal sealed class Board(TimeProvider time, TimeSpan registerWithin)
         }
     }
 
-    private static TaskCompletionSource NewSignal() => new(TaskCreationOptions.RunContinuationsAsynchronously);
+    // Completed outside the lock; whoever waits comes back to its own context. The flag would take it over the pool first, off the thread of a simulation.
+    private static TaskCompletionSource NewSignal() => new();
 
     private sealed record Subscription(Board Board, string Topic, Action Notify) : IDisposable
     {

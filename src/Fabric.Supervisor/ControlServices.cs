@@ -13,7 +13,10 @@ internal sealed record ControlServices(
     /// <summary>An agent that names a shard epoch so far above the sender's is not believed.</summary>
     private const long FarthestEpoch = 1_000_000;
 
-    public DateTimeOffset Now => Time.GetUtcNow();
+    /// <summary>For deadlines and records.</summary>
+    public SteadyClock Clock { get; } = new(Time);
+
+    public DateTimeOffset Now => Clock.Now;
 
     /// <summary>Sends under a tenure: nothing when it is not held, always with its term. An agent that has obeyed another one of the shard ends it.</summary>
     /// <exception cref="FabricException">refused-by-epoch: the tenure is over; otherwise as <see cref="IAgentGateway.SendAsync"/>.</exception>

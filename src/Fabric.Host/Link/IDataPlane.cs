@@ -21,6 +21,9 @@ public interface IDataPlane : IAsyncDisposable
 
     /// <summary>From now on a source with this ticket is let in.</summary>
     IIncomingDoor Expect(IncomingRoute route, IGuestMemory memory);
+
+    /// <summary>Closes streams beside the caller: with sockets it joins threads, so it is not done on an actor's turn. The work handles its own errors.</summary>
+    void Beside(Func<Task> work) => _ = Task.Run(work);
 }
 
 /// <summary>

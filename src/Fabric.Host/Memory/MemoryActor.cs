@@ -144,7 +144,7 @@ internal sealed partial class MemoryActor(IActorRef<VmMessage> vm, IDataPlane pl
     {
         if (stream is null)
             return;
-        _ = Task.Run(async () =>
+        plane.Beside(async () =>
         {
             try
             {

@@ -165,6 +165,9 @@ internal sealed partial class VmActor(VmName name, HostParts parts) : Actor<VmMe
             throw new FabricException(invalid);
         if (Recorded.Spec is not null && (Recorded.Owner || Recorded.Incoming is { Ended: false } || Recorded.Outgoing is { Ended: false }))
             throw new FabricException(ErrorCodes.AlreadyExists, $"VM '{name}' is already on host {parts.Host}.");
+        // What the control node knew of this host when it sent the command may be seconds old.
+        if (parts.MemoryFree() is { } free && free < c.Spec.MemoryBytes)
+            throw new FabricException(ErrorCodes.Exhausted, $"Host {parts.Host} has {ByteSize.Format(free)} for guests; VM '{name}' needs {ByteSize.Format(c.Spec.MemoryBytes)}.", "Choose another host.");
         Make(c, c.Spec, MachineBirth.Boot, reply);
     }
 

@@ -111,6 +111,13 @@ internal sealed class BatchSupervisor(ControlServices services, ShardTenure tenu
                 await AppendAsync(verdict);
         }
 
+        // Until this node has read every shard once it does not know what moves already, and the limits would be counted without it.
+        if (services.Board.Opened is null && !_state.Over)
+        {
+            Context.TellAfter(services.Ids.Jitter(services.Options.CommandRetry * 5), BatchLook.Instance);
+            return;
+        }
+
         foreach (var item in _state.Items.Where(item => item.Phase == ItemPhase.Waiting && !_starting.Contains(item.Vm)))
             await StartAsync(item);
         if (!_state.Over)

@@ -46,6 +46,7 @@ internal sealed partial class MigrationSupervisor(ControlServices services, Shar
             await _stream.AppendAsync(events, Context.Stopping);
         }
 
+        services.Clock.NotBefore(events[^1].At); // another node's clock may be ahead: deadlines count from there
         Apply(events);
         _subscriptions.Add(services.Board.Subscribe(Board.HostTopic(plan.Source), QueueLook));
         _subscriptions.Add(services.Board.Subscribe(Board.HostTopic(plan.Destination), QueueLook));

@@ -26,9 +26,16 @@ internal sealed partial class VmLedger(ControlServices services, ShardTenure ten
 
     protected override async ValueTask StartedAsync()
     {
+        MigrationId? settled = null;
         foreach (var happened in await _stream.LoadAsync(Context.Stopping))
+        {
             _state = _state.Apply(happened);
+            settled = (happened as MigrationSettled)?.Migration ?? settled;
+        }
+
         services.Board.Publish(_state);
+        if (settled is { } last)
+            await ShowEndAsync(last);
         await SettleIfOverAsync();
         Resume();
     }
@@ -134,6 +141,19 @@ internal sealed partial class VmLedger(ControlServices services, ShardTenure ten
     {
         if (_state.Active is { } active && services.Board.Migration(active.Id) is TerminalState end)
             await SettleAsync(end);
+    }
+
+    /// <summary>
+    /// The last life settled this migration and was not answered, so it ended before it could show the end: whoever looks would see the migration
+    /// going on for ever, and the limits would count it.
+    /// </summary>
+    private async ValueTask ShowEndAsync(MigrationId settled)
+    {
+        if (services.Board.Migration(settled) is not ActiveState)
+            return;
+        var events = await new EventStream<MigrationEvent>(services.Journal, tenure, MigrationSupervisor.StreamOf(settled), EventCodec.Catalog).LoadAsync(Context.Stopping);
+        if (Transitions.Replay(Unborn.Instance, events).State is TerminalState end)
+            services.Board.Publish(end);
     }
 
     private ValueTask SupervisorEnded(SupervisorGone gone)
