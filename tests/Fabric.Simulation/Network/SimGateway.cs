@@ -19,7 +19,7 @@ internal sealed class SimGateway(World world, SimNode node) : IAgentGateway
         return AskAsync<CommandResult>(
             target,
             CommandDeadline,
-            answer => target.Execute(world.Plants.Forge(target, command), command, result => answer(world.Plants.Answer(command, result))),
+            answer => target.Execute(command, command, result => answer(world.Plants.Answer(command, result))),
             mayDouble: true,
             cancellation);
     }

@@ -18,7 +18,6 @@ internal sealed class PlantedBugs(string? name)
     /// <summary>Name → what is wrong, and which invariants should see it.</summary>
     internal static IReadOnlyDictionary<string, string> All { get; } = new Dictionary<string, string>(StringComparer.Ordinal)
     {
-        ["skip-epoch-check"] = "agents take commands of an old shard epoch (I5)",
         ["resume-on-timeout"] = "the source lets its guest run again when a hand-over takes long (I1, I3)",
         ["forget-fsync"] = "ledger records are not synced and go with the host's power (I3, I5, I7)",
         ["ack-before-append"] = "the journal answers before it has written (I5)",
@@ -56,14 +55,6 @@ internal sealed class PlantedBugs(string? name)
         "late-token-record" => _tokenHeldBack.Contains((host.Name, vm)) && record is VmRecord.HandedOver or VmRecord.Drained or VmRecord.Released or VmRecord.TakenBack,
         _ => false,
     };
-
-    /// <summary>What arrives instead of a command.</summary>
-    internal AgentCommand Forge(SimHost host, AgentCommand command)
-    {
-        if (name == "skip-epoch-check")
-            return command with { Header = command.Header with { ShardEpoch = new Epoch(Math.Max(host.Disk.Replay(command.Header.Vm).ShardEpoch.Value, command.Header.ShardEpoch.Value)) } };
-        return command;
-    }
 
     /// <summary>What is answered instead.</summary>
     internal CommandResult Answer(AgentCommand command, CommandResult result) =>

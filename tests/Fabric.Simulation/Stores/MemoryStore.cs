@@ -71,6 +71,7 @@ internal sealed class MemoryStore(TimeProvider clock) : IJournal
         cancellation.ThrowIfCancellationRequested();
         JournalRules.RequireStream(stream);
         JournalRules.RequireEvents(events);
+        JournalRules.RequireRequest(request);
         lock (_gate)
         {
             if (!Holds(lease) && !Forgets("unfenced-append"))
@@ -78,10 +79,10 @@ internal sealed class MemoryStore(TimeProvider clock) : IJournal
             bool isNew = !_streams.TryGetValue(stream, out var known);
             if (!isNew && known.Shard != lease.Shard)
                 throw new FabricException(ErrorCodes.Conflict, $"Stream '{stream}' belongs to shard {known.Shard.Value}, not to {lease.Shard.Value}.");
-            if ((isNew ? 0 : known.Records.Count) != lastSequence)
-                return Task.FromResult(JournalRefusal.SequenceConflict);
             if (request is { } id && _requests.ContainsKey(id))
                 return Task.FromResult(JournalRefusal.Repeated);
+            if ((isNew ? 0 : known.Records.Count) != lastSequence)
+                return Task.FromResult(JournalRefusal.SequenceConflict);
             if (isNew)
             {
                 _streams[stream] = known = (lease.Shard, []);

@@ -16,6 +16,9 @@ internal sealed class Breaker(World world)
     internal void Heal()
     {
         world.Links.Heal();
+        // A store whose clock was set back keeps the lease of a node that is gone for as long; the view of the cluster, which frees it at once, is not simulated yet.
+        if (world.StoreClock.Offset < TimeSpan.Zero)
+            world.StoreClock.Offset = TimeSpan.Zero;
         (world.Troubles.DownUntil, world.Troubles.FlakyUntil) = (default, default);
         world.Troubles.CutUntil.Clear();
         world.Troubles.DieAt.Clear();
