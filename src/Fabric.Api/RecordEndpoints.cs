@@ -9,7 +9,7 @@ namespace Fabric.Api;
 /// <summary>The record: what was decided, by whom, at which epoch; and who is in charge of what.</summary>
 internal static class RecordEndpoints
 {
-    /// <summary>Longest cursor that is looked at: 4096 shards of 19 digits.</summary>
+    /// <summary>Longest cursor that is looked at: more does not fit into the line of a request.</summary>
     private const int CursorCharacters = 4096;
 
     public static void MapRecordApi(this IEndpointRouteBuilder routes, Func<IControlPlane> control)

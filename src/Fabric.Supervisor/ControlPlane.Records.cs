@@ -16,13 +16,14 @@ public sealed partial class ControlPlane
 
     public async Task<IReadOnlyList<EventReport>> MigrationLogAsync(string idOrPrefix, CancellationToken cancellation)
     {
-        var stream = MigrationSupervisor.StreamOf(FindMigration(idOrPrefix).Plan.Id);
+        var plan = FindMigration(idOrPrefix).Plan;
+        var (stream, shard) = (MigrationSupervisor.StreamOf(plan.Id), _map.Of("vm/" + plan.Vm));
         var events = new List<EventReport>();
         IReadOnlyList<JournalRecord> records;
         do
         {
             records = await _services.Journal.ReadAsync(stream, events.Count, RecordsPerRead, cancellation);
-            events.AddRange(records.Select(Report));
+            events.AddRange(records.Select(record => Report(record, shard)));
         }
         while (records.Count == RecordsPerRead);
         return events;
@@ -35,11 +36,11 @@ public sealed partial class ControlPlane
             throw new FabricException(ErrorCodes.InvalidArgument, $"{most} events cannot be read at once.", $"Ask for 1 to {JournalRules.RecordsPerRead}.");
         long[] positions = cursor == "now" ? await EndsAsync(cancellation) : Parse(cursor);
         var events = new List<EventReport>();
-        for (int shard = 0; shard < _map.Count && events.Count < most; shard++)
+        foreach (var shard in _map.All.TakeWhile(_ => events.Count < most))
         {
-            var records = await _services.Journal.ReadShardAsync(new ShardId(shard), positions[shard], most - events.Count, cancellation);
-            events.AddRange(records.Select(Report));
-            positions[shard] += records.Count;
+            var records = await _services.Journal.ReadShardAsync(shard, positions[shard.Value], most - events.Count, cancellation);
+            events.AddRange(records.Select(record => Report(record, shard)));
+            positions[shard.Value] += records.Count;
         }
 
         // Shards have no common order; by time they read as one story.
@@ -106,16 +107,10 @@ public sealed partial class ControlPlane
             _services.Board.Migrations.OfType<ActiveState>().Count(m => _map.Of("vm/" + m.Plan.Vm) == shard));
     }
 
-    private EventReport Report(JournalRecord record)
+    private EventReport Report(JournalRecord record, ShardId shard)
     {
         using var data = JsonDocument.Parse(record.Payload);
         string by = Guid.TryParse(record.Holder, out var node) && Volatile.Read(ref _members)?.View.Find(node) is { } member ? member.Name : record.Holder;
-        return new EventReport(_map.Of(ShardKey(record)).Value, record.Position, record.Stream.Value, record.Sequence, record.AppendedAt, record.Kind, record.Epoch, by, data.RootElement.Clone());
+        return new EventReport(shard.Value, record.Position, record.Stream.Value, record.Sequence, record.AppendedAt, record.Kind, record.Epoch, by, data.RootElement.Clone());
     }
-
-    private string ShardKey(JournalRecord record) =>
-        record.Stream.Value.StartsWith(MigrationSupervisor.StreamPrefix, StringComparison.Ordinal)
-            && MigrationId.TryParse(record.Stream.Value[MigrationSupervisor.StreamPrefix.Length..], out var id) && _services.Board.Migration(id) is { } known
-            ? "vm/" + known.Plan.Vm
-            : record.Stream.Value;
 }
