@@ -42,14 +42,13 @@ public sealed class HttpAgentGateway : IAgentGateway, IDisposable
     private readonly TimeProvider _time;
     private readonly AgentGatewayOptions _options;
     private readonly HttpMessageInvoker _http;
-    private readonly Lock _randomLock = new();
-    private readonly Random _random; // under _randomLock
+    private readonly Jitter _jitter;
 
     public HttpAgentGateway(HostRegistry hosts, TimeProvider time, Random random, AgentGatewayOptions? options = null)
     {
         _hosts = hosts;
         _time = time;
-        _random = random;
+        _jitter = new Jitter(random);
         _options = options ?? AgentGatewayOptions.Default;
         _http = new HttpMessageInvoker(
             new SocketsHttpHandler
@@ -84,7 +83,7 @@ public sealed class HttpAgentGateway : IAgentGateway, IDisposable
             }
             catch (FabricException failure) when (failure.Error.Code == ErrorCodes.Unreachable && attempt < _options.Tries)
             {
-                await Task.Delay(Jitter(_options.RetryDelay * (1 << (attempt - 1))), _time, deadline.Token);
+                await Task.Delay(_jitter.Of(_options.RetryDelay * (1 << (attempt - 1))), _time, deadline.Token);
             }
             catch (OperationCanceledException) when (!cancellation.IsCancellationRequested)
             {
@@ -215,12 +214,6 @@ public sealed class HttpAgentGateway : IAgentGateway, IDisposable
         new(ErrorCodes.DeadlineExceeded, $"The agent of '{host}' did not answer within {deadline.TotalSeconds:0.#} s.", $"fabric host show {host}");
 
     private LinkedDeadline Deadline(TimeSpan after, CancellationToken cancellation) => new(after, _time, cancellation);
-
-    private TimeSpan Jitter(TimeSpan delay)
-    {
-        lock (_randomLock)
-            return delay * (0.5 + (_random.NextDouble() / 2));
-    }
 
     /// <summary>Fires when the caller gives up or the time is over, whichever is first.</summary>
     private sealed class LinkedDeadline : IDisposable

@@ -35,6 +35,7 @@ public sealed partial class LeaseKeeper(
     IJournal journal, string holder, IShardOwner owner, TimeProvider time, Random random, ILogger<LeaseKeeper> log, LeaseOptions? options = null) : IAsyncDisposable
 {
     private readonly LeaseOptions _options = options ?? LeaseOptions.Default;
+    private readonly Jitter _jitter = new(random);
     private readonly CancellationTokenSource _stop = new();
     private readonly ConcurrentDictionary<ShardId, ShardTenure> _tenures = new();
     private readonly Dictionary<ShardId, PlacedShard> _shards = []; // under _gate; entries stay
@@ -86,10 +87,10 @@ public sealed partial class LeaseKeeper(
             if (_disposed)
                 return;
             _disposed = true;
-            _stop.Cancel();
             loops = [.. _loops];
         }
 
+        await _stop.CancelAsync();
         await Task.WhenAll(loops);
         foreach (var placed in _shards.Values)
             placed.Dispose();
@@ -230,10 +231,7 @@ public sealed partial class LeaseKeeper(
 
     private async Task PauseAsync(TimeSpan about, CancellationToken stop)
     {
-        double share;
-        lock (_gate)
-            share = 0.5 + (random.NextDouble() / 2);
-        await Task.Delay(about * share, time, stop).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing | ConfigureAwaitOptions.ContinueOnCapturedContext);
+        await Task.Delay(_jitter.Of(about), time, stop).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing | ConfigureAwaitOptions.ContinueOnCapturedContext);
     }
 
     [LoggerMessage(Level = LogLevel.Information, Message = "Shard {Shard} is held at epoch {Epoch}.")]

@@ -39,7 +39,7 @@ public sealed class HostAgent : IHostAgent, IAsyncDisposable
     private HostAgent(HostAgentOptions options, HostAgentSeams seams)
     {
         _seams = seams;
-        Incarnation = NewIncarnation(seams.Random());
+        Incarnation = RandomIds.Next(seams.Random());
         _actors = new ActorSystem(seams.Time, seams.Random(), seams.Dispatcher, seams.Loggers);
         _parts = new HostParts
         {
@@ -179,11 +179,4 @@ public sealed class HostAgent : IHostAgent, IAsyncDisposable
         _vms.GetOrAdd(vm, static (name, agent) => new Lazy<IActorRef<VmMessage>>(() => agent.SpawnVm(name)), this).Value;
 
     private IActorRef<VmMessage> SpawnVm(VmName name) => _actors.Spawn<VmMessage>("vm-" + name.Value, () => new VmActor(name, _parts));
-
-    private static Guid NewIncarnation(Random random)
-    {
-        byte[] bytes = new byte[16];
-        random.NextBytes(bytes);
-        return new Guid(bytes);
-    }
 }

@@ -53,6 +53,17 @@ public static class JournalRules
             throw Invalid($"{most} rows cannot be read at once.", $"Ask for 1 to {RecordsPerRead}.");
     }
 
+    /// <summary>What every append is checked for before the store is asked.</summary>
+    /// <exception cref="FabricException">invalid-argument.</exception>
+    public static void RequireAppend(ShardLease lease, StreamId stream, long lastSequence, IReadOnlyList<NewEvent> events, Guid? request)
+    {
+        ArgumentNullException.ThrowIfNull(lease);
+        ArgumentOutOfRangeException.ThrowIfNegative(lastSequence);
+        RequireStream(stream);
+        RequireEvents(events);
+        RequireRequest(request);
+    }
+
     /// <exception cref="FabricException">invalid-argument.</exception>
     public static void RequireEvents(IReadOnlyList<NewEvent> events)
     {
@@ -133,16 +144,6 @@ public static class JournalRules
 
     private static FabricException Corrupt(string where, string what) => new(
         ErrorCodes.Corrupt, $"{where} cannot be read: {what}.", "Nothing was changed. Restore the journal from a backup, or repair this place by hand.");
-
-    /// <summary>128 random bits, as a version 4 id.</summary>
-    internal static Guid NewId(Random random)
-    {
-        Span<byte> bytes = stackalloc byte[16];
-        random.NextBytes(bytes);
-        bytes[6] = (byte)(0x40 | (bytes[6] & 0x0f));
-        bytes[8] = (byte)(0x80 | (bytes[8] & 0x3f));
-        return new Guid(bytes, bigEndian: true);
-    }
 
     internal static FabricException Invalid(string message, string hint) => new(ErrorCodes.InvalidArgument, message, hint);
 }

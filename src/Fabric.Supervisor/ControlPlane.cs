@@ -57,7 +57,7 @@ public sealed partial class ControlPlane : IControlPlane, IAsyncDisposable
         _services = new ControlServices(journal, agents, hosts, board, new MovementGate(board), ids, time, loggers, options);
         _map = new ShardMap(options.Shards);
         _reader = new ShardReader(_services, _map);
-        _region = new ShardRegion(_actors, _services, _map, _reader, router is null ? null : new RoutedStarter(router, this, board, time));
+        _region = new ShardRegion(_actors, _services, _map, _reader, router is null ? null : new RoutedStarter(new ClusterPlane(this, router), board, time));
         _leases = new LeaseKeeper(journal, holder, _region, time, new Random(random.Next()), loggers.CreateLogger<LeaseKeeper>(), options.Lease);
 #pragma warning restore CA5394
     }
@@ -83,6 +83,8 @@ public sealed partial class ControlPlane : IControlPlane, IAsyncDisposable
         members.Follow(view => _leases.Place(ShardPlacement.Of(view, members.Node, _map)));
         _services.Board.Open();
     }
+
+    internal Guid NewRequest() => _services.Ids.NewRequest();
 
     /// <summary>Completes when the shards that are placed here now are held and read, or placed elsewhere.</summary>
     public Task SettledAsync(CancellationToken cancellation) => _leases.SettledAsync(cancellation);

@@ -45,6 +45,12 @@ internal sealed class IdSource(TimeProvider time, Random random)
             return MigrationId.New(time, random);
     }
 
+    public Guid NewRequest()
+    {
+        lock (_gate)
+            return RandomIds.Next(random);
+    }
+
     /// <summary>Half to all of <paramref name="delay"/>.</summary>
     public TimeSpan Jitter(TimeSpan delay)
     {

@@ -17,7 +17,7 @@ internal sealed partial class HostAnnouncer : IAsyncDisposable
     private readonly IReadOnlyList<Uri> _controls;
     private readonly HostRegistration _registration;
     private readonly TimeProvider _time;
-    private readonly Random _random;
+    private readonly Jitter _jitter;
     private readonly ILogger _log;
     private readonly CancellationTokenSource _stop = new();
     private readonly Task _running;
@@ -29,7 +29,7 @@ internal sealed partial class HostAnnouncer : IAsyncDisposable
         _controls = controls;
         _registration = registration;
         _time = time;
-        _random = random;
+        _jitter = new Jitter(random);
         _log = log;
         _http = new HttpClient(new SocketsHttpHandler { ConnectTimeout = TimeSpan.FromSeconds(1), UseProxy = false, AllowAutoRedirect = false })
         {
@@ -67,7 +67,7 @@ internal sealed partial class HostAnnouncer : IAsyncDisposable
             known = [.. _controls.Concat(tries.SelectMany(static t => t.Others)).Distinct().Take(MostControls)];
 
             // Jitter: hosts that started together do not stay together.
-            await Task.Delay(Period * (0.75 + (_random.NextDouble() * 0.5)), _time, cancellation);
+            await Task.Delay(_jitter.Around(Period, 0.25), _time, cancellation);
         }
     }
 

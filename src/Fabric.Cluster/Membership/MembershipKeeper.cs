@@ -22,6 +22,7 @@ public sealed partial class MembershipKeeper(
     private static readonly ClusterView NoView = new(Guid.Empty, 0, [], []);
 
     private readonly MembershipOptions _options = options ?? MembershipOptions.Default;
+    private readonly Jitter _jitter = new(random);
     private readonly CancellationTokenSource _stop = new();
     private readonly CancellationTokenSource _expelled = new();
     private readonly Dictionary<Guid, int> _misses = []; // of the watching loop alone
@@ -139,7 +140,7 @@ public sealed partial class MembershipKeeper(
                 return;
             }
 
-            await Task.Delay(_options.Period * Jitter(), time, stop).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+            await Task.Delay(_jitter.Around(_options.Period, 0.25), time, stop).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
         }
     }
 
@@ -213,12 +214,6 @@ public sealed partial class MembershipKeeper(
             LogExpelled(log, self.Name, self.Node, view.Version);
             _expelled.Cancel();
         }
-    }
-
-    private double Jitter()
-    {
-        lock (_gate)
-            return 0.75 + (random.NextDouble() / 2);
     }
 
     [LoggerMessage(Level = LogLevel.Information, Message = "Node {Name} ({Node}) is in the cluster, view {Version}.")]

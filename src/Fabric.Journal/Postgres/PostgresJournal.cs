@@ -63,11 +63,7 @@ public sealed partial class PostgresJournal : IJournal, IMembership
     public Task<JournalRefusal> AppendAsync(
         ShardLease lease, StreamId stream, long lastSequence, IReadOnlyList<NewEvent> events, Guid? request, CancellationToken cancellation)
     {
-        ArgumentNullException.ThrowIfNull(lease);
-        ArgumentOutOfRangeException.ThrowIfNegative(lastSequence);
-        JournalRules.RequireStream(stream);
-        JournalRules.RequireEvents(events);
-        JournalRules.RequireRequest(request);
+        JournalRules.RequireAppend(lease, stream, lastSequence, events, request);
         return _appends.AskAsync(new PendingAppend(lease, stream, lastSequence, events, request), cancellation);
     }
 
@@ -104,7 +100,7 @@ public sealed partial class PostgresJournal : IJournal, IMembership
     private Guid NewId()
     {
         lock (_randomGate)
-            return JournalRules.NewId(_random);
+            return RandomIds.Next(_random);
     }
 
     private static object Key(ShardLease lease) => new { Id = lease.Shard.Value, Epoch = lease.Epoch.Value, lease.Term, lease.Holder };

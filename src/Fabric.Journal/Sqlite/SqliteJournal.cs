@@ -63,11 +63,7 @@ public sealed partial class SqliteJournal : IJournal, IMembership
     public Task<JournalRefusal> AppendAsync(
         ShardLease lease, StreamId stream, long lastSequence, IReadOnlyList<NewEvent> events, Guid? request, CancellationToken cancellation)
     {
-        ArgumentNullException.ThrowIfNull(lease);
-        ArgumentOutOfRangeException.ThrowIfNegative(lastSequence);
-        JournalRules.RequireStream(stream);
-        JournalRules.RequireEvents(events);
-        JournalRules.RequireRequest(request);
+        JournalRules.RequireAppend(lease, stream, lastSequence, events, request);
         return _writer.AskAsync((connection, transaction) => Append(connection, transaction, lease, stream, lastSequence, events, request), cancellation);
     }
 
@@ -166,7 +162,7 @@ public sealed partial class SqliteJournal : IJournal, IMembership
 
     private static FabricException Corrupt(StreamId stream, string what) => JournalRules.Corrupt(stream, what);
 
-    private Guid NewId() => JournalRules.NewId(_random);
+    private Guid NewId() => RandomIds.Next(_random);
 
     private long Now() => ToStore(_time.GetUtcNow());
 

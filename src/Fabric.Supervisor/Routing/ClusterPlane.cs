@@ -57,7 +57,7 @@ public sealed class ClusterPlane(ControlPlane here, ShardRouter router) : IContr
     public Task<MigrationReport> MigrateAsync(MigrateRequest request, CancellationToken cancellation)
     {
         ArgumentNullException.ThrowIfNull(request);
-        var named = request with { RequestId = request.RequestId ?? Guid.CreateVersion7() };
+        var named = request with { RequestId = request.RequestId ?? here.NewRequest() };
         return ShownAsync(
             router.RunAsync("vm/" + named.Vm, repeatable: true, () => here.MigrateAsync(named, cancellation), peer => peer.MigrateAsync(named, cancellation), cancellation), cancellation);
     }
@@ -73,7 +73,7 @@ public sealed class ClusterPlane(ControlPlane here, ShardRouter router) : IContr
     public Task<EvacuationReport> EvacuateAsync(EvacuateRequest request, CancellationToken cancellation)
     {
         ArgumentNullException.ThrowIfNull(request);
-        var named = request with { RequestId = request.RequestId ?? Guid.CreateVersion7() };
+        var named = request with { RequestId = request.RequestId ?? here.NewRequest() };
         return ShownAsync(
             router.RunAsync("host/" + named.Host, repeatable: true, () => here.EvacuateAsync(named, cancellation), peer => peer.EvacuateAsync(named, cancellation), cancellation), cancellation);
     }

@@ -5,21 +5,18 @@ using Fabric.Wire.Api;
 namespace Fabric.Supervisor.Routing;
 
 /// <summary>Starts the migrations of a batch wherever the VMs' shards are held. One that another node journaled is returned when this node has read it.</summary>
-internal sealed class RoutedStarter(ShardRouter router, ControlPlane here, Board board, TimeProvider time) : IMigrationStarter
+internal sealed class RoutedStarter(IShardCommands everywhere, Board board, TimeProvider time) : IMigrationStarter
 {
     /// <summary>How long this node may need to read what another has journaled.</summary>
     private static readonly TimeSpan ReadDeadline = TimeSpan.FromSeconds(10);
 
     public async Task<KnownState> StartAsync(VmName vm, HostName destination, MigrationOptions options, Guid requestId, string batch, CancellationToken cancellation)
     {
-        var request = new MigrateRequest(vm, destination, options, requestId, batch);
-        var report = await router.RunAsync(
-            "vm/" + vm, repeatable: true, () => here.MigrateAsync(request, cancellation), peer => peer.MigrateAsync(request, cancellation), cancellation);
+        var report = await everywhere.MigrateAsync(new MigrateRequest(vm, destination, options, requestId, batch), cancellation);
         return await SeeAsync(report.Id, cancellation);
     }
 
-    public Task SetCordonedAsync(HostName host, bool cordoned, CancellationToken cancellation) => router.RunAsync(
-        "host/" + host, repeatable: true, () => here.SetCordonedAsync(host, cordoned, cancellation), peer => peer.SetCordonedAsync(host, cordoned, cancellation), cancellation);
+    public Task SetCordonedAsync(HostName host, bool cordoned, CancellationToken cancellation) => everywhere.SetCordonedAsync(host, cordoned, cancellation);
 
     private async Task<KnownState> SeeAsync(MigrationId id, CancellationToken cancellation)
     {

@@ -16,6 +16,7 @@ public sealed class ShardRouter(Guid self, Func<ClusterView> view, Func<Member, 
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(15);
     private static readonly TimeSpan Pause = TimeSpan.FromMilliseconds(200);
 
+    private readonly Jitter _jitter = new(random);
     private readonly Lock _gate = new();
     private int _waiting; // under _gate
 
@@ -49,17 +50,8 @@ public sealed class ShardRouter(Guid self, Func<ClusterView> view, Func<Member, 
             if (time.GetElapsedTime(began) > Patience)
                 throw new FabricException(ErrorCodes.Unreachable, $"Nobody answered for '{key}' within {Patience.TotalSeconds:0} s: {error.Message}", "fabric shard list");
             place.Enter();
-            await Task.Delay(Pause * Jitter(), time, cancellation);
+            await Task.Delay(_jitter.Around(Pause, 0.5), time, cancellation);
         }
-    }
-
-    /// <summary>Whether this node is where the entity's shard is placed.</summary>
-    public bool IsHere(string key) => ShardPlacement.Of(view(), map.Of(key))?.Node == self;
-
-    private double Jitter()
-    {
-        lock (_gate)
-            return 0.5 + random.NextDouble();
     }
 
     private sealed class Waiting(ShardRouter router) : IDisposable

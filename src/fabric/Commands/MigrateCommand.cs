@@ -80,10 +80,5 @@ internal static class MigrateCommand
     }
 
     /// <summary>Makes a request that is sent twice count once.</summary>
-    public static Guid NewRequestId(Random random)
-    {
-        Span<byte> bytes = stackalloc byte[16];
-        random.NextBytes(bytes);
-        return new Guid(bytes);
-    }
+    public static Guid NewRequestId(Random random) => RandomIds.Next(random);
 }

@@ -38,7 +38,7 @@ internal sealed class ControlLife : IAsyncDisposable
     public static async Task<ControlLife> JoinAsync(ControlParts parts, Uri clusterUrl, Uri apiUrl, CancellationToken cancellation)
     {
         var random = parts.Random;
-        Guid node = NewId(random);
+        Guid node = RandomIds.Next(random);
         var members = new MembershipKeeper(
             parts.Membership, new MemberJoins(node, parts.Name.Value, clusterUrl.ToString(), apiUrl.ToString()), parts.Probe, parts.Time, new Random(random.Next()),
             parts.Logs.CreateLogger<MembershipKeeper>(), parts.MembershipOptions);
@@ -72,12 +72,5 @@ internal sealed class ControlLife : IAsyncDisposable
     {
         await _members.DisposeAsync();
         await Here.DisposeAsync();
-    }
-
-    private static Guid NewId(Random random)
-    {
-        byte[] bytes = new byte[16];
-        random.NextBytes(bytes);
-        return new Guid(bytes);
     }
 }
