@@ -12,40 +12,18 @@ public sealed partial class PostgresJournal
         ArgumentOutOfRangeException.ThrowIfNegative(afterSequence);
         JournalRules.RequireStream(stream);
         JournalRules.RequireMost(most);
-        return _reads.AskAsync(
-            async connection =>
-            {
-                await using var answers = await connection.QueryMultipleAsync(
-                    """
-                    SELECT last FROM fabric.stream WHERE name = @Value;
-                    SELECT s.name, e.sequence, e.position, e.epoch, e.kind, e.version, e.payload, e.appended, e.holder FROM fabric.event e
-                        JOIN fabric.stream s ON s.id = e.stream WHERE s.name = @Value AND e.sequence > @afterSequence ORDER BY e.sequence LIMIT @most;
-                    """,
-                    new { stream.Value, afterSequence, most });
-                long last = await answers.ReadSingleOrDefaultAsync<long>();
-                return Whole(await answers.ReadAsync<EventRow>(), static e => e.Sequence, afterSequence, last, most, what => JournalRules.Corrupt(stream, $"event {what}"));
-            },
-            cancellation);
+        return ReadWholeAsync(
+            "SELECT last FROM fabric.stream WHERE name = @Value", "s.name = @Value AND e.sequence > @afterSequence ORDER BY e.sequence",
+            new { stream.Value, afterSequence, most }, static e => e.Sequence, afterSequence, most, what => JournalRules.Corrupt(stream, $"event {what}"), cancellation);
     }
 
     public Task<IReadOnlyList<JournalRecord>> ReadShardAsync(ShardId shard, long afterPosition, int most, CancellationToken cancellation)
     {
         ArgumentOutOfRangeException.ThrowIfNegative(afterPosition);
         JournalRules.RequireMost(most);
-        return _reads.AskAsync(
-            async connection =>
-            {
-                await using var answers = await connection.QueryMultipleAsync(
-                    """
-                    SELECT position FROM fabric.shard WHERE id = @Value;
-                    SELECT s.name, e.sequence, e.position, e.epoch, e.kind, e.version, e.payload, e.appended, e.holder FROM fabric.event e
-                        JOIN fabric.stream s ON s.id = e.stream WHERE e.shard = @Value AND e.position > @afterPosition ORDER BY e.position LIMIT @most;
-                    """,
-                    new { shard.Value, afterPosition, most });
-                long last = await answers.ReadSingleOrDefaultAsync<long>();
-                return Whole(await answers.ReadAsync<EventRow>(), static e => e.Position, afterPosition, last, most, what => JournalRules.Corrupt(shard, $"the event at position {what}"));
-            },
-            cancellation);
+        return ReadWholeAsync(
+            "SELECT position FROM fabric.shard WHERE id = @Value", "e.shard = @Value AND e.position > @afterPosition ORDER BY e.position",
+            new { shard.Value, afterPosition, most }, static e => e.Position, afterPosition, most, what => JournalRules.Corrupt(shard, $"the event at position {what}"), cancellation);
     }
 
     public Task<(StreamId Stream, long Sequence)?> FindRequestAsync(Guid request, CancellationToken cancellation)
@@ -99,6 +77,26 @@ public sealed partial class PostgresJournal
             },
             cancellation);
     }
+
+    /// <param name="lastOf">The statement that gives the highest number there is; none: 0.</param>
+    /// <param name="which">The condition and the order of the records.</param>
+    /// <param name="values">Of both; with <c>most</c>.</param>
+    /// <param name="number">What counts the records without a gap.</param>
+    private Task<IReadOnlyList<JournalRecord>> ReadWholeAsync(
+        string lastOf, string which, object values, Func<EventRow, long> number, long after, int most, Func<string, FabricException> corrupt, CancellationToken cancellation) => _reads.AskAsync(
+        async connection =>
+        {
+            await using var answers = await connection.QueryMultipleAsync(
+                $"""
+                {lastOf};
+                SELECT s.name, e.sequence, e.position, e.epoch, e.kind, e.version, e.payload, e.appended, e.holder FROM fabric.event e
+                    JOIN fabric.stream s ON s.id = e.stream WHERE {which} LIMIT @most;
+                """,
+                values);
+            long last = await answers.ReadSingleOrDefaultAsync<long>();
+            return Whole(await answers.ReadAsync<EventRow>(), number, after, last, most, corrupt);
+        },
+        cancellation);
 
     private static IReadOnlyList<JournalRecord> Whole(
         IEnumerable<EventRow> rows, Func<EventRow, long> number, long after, long last, int most, Func<string, FabricException> corrupt)

@@ -10,7 +10,7 @@ namespace Fabric.Supervisor.Reading;
 
 /// <summary>
 /// What the events of one shard add up to, entity by entity: the same folds that the entities' actors do, without the actors. It is how a node knows of shards that it does not
-/// hold, and what a replay of the journal is compared with. One thread.
+/// hold. One thread.
 /// </summary>
 internal sealed class ShardImage
 {
@@ -24,15 +24,6 @@ internal sealed class ShardImage
 
     /// <summary>Of the last event that was applied; 0 before the first.</summary>
     public long Position { get; private set; }
-
-    public IReadOnlyDictionary<MigrationId, MigrationState> Migrations => _migrations;
-
-    public IReadOnlyDictionary<VmName, VmState> Vms => _vms;
-
-    public IReadOnlyDictionary<string, BatchState> Batches => _batches;
-
-    /// <summary>Hosts that were ever cordoned, and whether they are.</summary>
-    public IReadOnlyDictionary<HostName, bool> Cordons => _hosts;
 
     /// <exception cref="FabricException">corrupt or unsupported, naming stream and sequence.</exception>
     public void Apply(JournalRecord record)

@@ -19,7 +19,7 @@ internal sealed class SimProcess : IDispatcher
     internal SimProcess(string name, DeterministicDispatcher loop, Action<string, Exception> broke)
     {
         (Name, _loop, _broke) = (name, loop, broke);
-        Context = new ProcessContext(this);
+        Context = new DispatcherContext(this);
         Clock = new ProcessClock(this, loop.Time);
     }
 
@@ -32,7 +32,8 @@ internal sealed class SimProcess : IDispatcher
     /// <summary>What the process sees: the world's monotonic clock, a wall clock that may be off, timers that are late after a freeze.</summary>
     internal ProcessClock Clock { get; }
 
-    internal ProcessContext Context { get; }
+    /// <summary>Brings the continuations of what was begun in the process back into it.</summary>
+    internal DispatcherContext Context { get; }
 
     public void Schedule(IThreadPoolWorkItem item)
     {
@@ -92,29 +93,5 @@ internal sealed class SimProcess : IDispatcher
     private sealed class Work(SimProcess process, Action action) : IThreadPoolWorkItem
     {
         public void Execute() => process.Context.Enter(action);
-    }
-
-    /// <summary>Brings the continuations of what was begun in the process back into it.</summary>
-    internal sealed class ProcessContext(SimProcess process) : SynchronizationContext
-    {
-        public override void Post(SendOrPostCallback d, object? state) => process.Post(() => d(state));
-
-        public override void Send(SendOrPostCallback d, object? state) => throw new NotSupportedException("Work is posted to a process, never sent.");
-
-        public override SynchronizationContext CreateCopy() => this;
-
-        internal void Enter(Action action)
-        {
-            var outer = Current;
-            SetSynchronizationContext(this);
-            try
-            {
-                action();
-            }
-            finally
-            {
-                SetSynchronizationContext(outer);
-            }
-        }
     }
 }

@@ -69,9 +69,7 @@ internal sealed class MemoryStore(TimeProvider clock) : IJournal
         ShardLease lease, StreamId stream, long lastSequence, IReadOnlyList<NewEvent> events, Guid? request, CancellationToken cancellation)
     {
         cancellation.ThrowIfCancellationRequested();
-        JournalRules.RequireStream(stream);
-        JournalRules.RequireEvents(events);
-        JournalRules.RequireRequest(request);
+        JournalRules.RequireAppend(lease, stream, lastSequence, events, request);
         lock (_gate)
         {
             if (!Holds(lease) && !Forgets("unfenced-append"))

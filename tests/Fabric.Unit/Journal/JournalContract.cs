@@ -45,6 +45,30 @@ public abstract partial class JournalContract : IAsyncLifetime
         _journal = await OpenAsync();
     }
 
+    /// <summary>How many of the appends, the i-th of one event to the new stream <c>vm/i</c>, were refused for want of room; each refused one wrote nothing, each other its event.</summary>
+    protected async Task<int> RefusedWithoutEffectAsync(IReadOnlyList<Task<JournalRefusal>> calls)
+    {
+        int refused = 0;
+        for (int i = 0; i < calls.Count; i++)
+        {
+            int expected = 1;
+            try
+            {
+                Assert.Equal(JournalRefusal.None, await calls[i]);
+            }
+            catch (FabricException full)
+            {
+                Assert.Equal(ErrorCodes.Exhausted, full.Error.Code);
+                refused++;
+                expected = 0;
+            }
+
+            Assert.Equal(expected, (await Store.ReadAsync(new StreamId($"vm/{i}"), 0, 10, None)).Count);
+        }
+
+        return refused;
+    }
+
     protected static NewEvent Event(int number) => new("counted", 1, Encoding.UTF8.GetBytes($$"""{"number":{{number}}}"""));
 
     protected static NewEvent[] Events(int first, int count) => Enumerable.Range(first, count).Select(Event).ToArray();
