@@ -47,10 +47,10 @@ internal sealed class Board(TimeProvider time, TimeSpan registerWithin)
     /// </summary>
     public HostLevel Host(HostName host) => _hosts.GetValueOrDefault(host) ?? new HostLevel(null, Opened ?? time.GetUtcNow());
 
-    /// <summary>When hosts could register for the first time; null before.</summary>
+    /// <summary>When every shard had been read and hosts could register, for the first time; null before.</summary>
     public DateTimeOffset? Opened => Interlocked.Read(ref _openedAt) is > 0 and var ticks ? new DateTimeOffset(ticks, TimeSpan.Zero) : null;
 
-    /// <summary>From now on hosts can register.</summary>
+    /// <summary>Every shard was read once, and hosts can register.</summary>
     public void Open() => Interlocked.CompareExchange(ref _openedAt, time.GetUtcNow().UtcTicks, 0);
 
     /// <summary>What to say of a host that is not registered: for a moment after this node's start that means nothing.</summary>

@@ -79,9 +79,12 @@ public sealed partial class ControlPlane : IControlPlane, IAsyncDisposable
         foreach (var host in _services.Hosts.All)
             Watch(host.Registration.Name);
         Volatile.Write(ref _members, members);
-        _reader.Start();
+        _reader.Start(afterRound: () =>
+        {
+            if (_region.AllRead)
+                _services.Board.Open();
+        });
         members.Follow(view => _leases.Place(ShardPlacement.Of(view, members.Node, _map)));
-        _services.Board.Open();
     }
 
     internal Guid NewRequest() => _services.Ids.NewRequest();

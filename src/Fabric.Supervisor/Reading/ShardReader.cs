@@ -25,7 +25,8 @@ internal sealed partial class ShardReader(ControlServices services, ShardMap map
     private readonly Dictionary<ShardId, FabricError> _refused = []; // under _gate: shards with an event that cannot be read
     private Task _loop = Task.CompletedTask;
 
-    public void Start() => _loop = RunAsync(_stop.Token);
+    /// <param name="afterRound">Called after each round in which every shard could be asked for.</param>
+    public void Start(Action afterRound) => _loop = RunAsync(afterRound, _stop.Token);
 
     public async ValueTask DisposeAsync()
     {
@@ -49,6 +50,13 @@ internal sealed partial class ShardReader(ControlServices services, ShardMap map
             _claimed.Remove(shard);
             _readAt.Remove(shard); // what was read before it was held here is old
         }
+    }
+
+    /// <summary>What can be known of the shard by reading is on the board: it was read to its end, or to an event that cannot be read.</summary>
+    public bool HasRead(ShardId shard)
+    {
+        lock (_gate)
+            return _readAt.ContainsKey(shard) || _refused.ContainsKey(shard);
     }
 
     /// <summary>Why nothing certain can be said from reading about a shard; null when it was read to its end within <paramref name="age"/>.</summary>
@@ -80,13 +88,14 @@ internal sealed partial class ShardReader(ControlServices services, ShardMap map
         }
     }
 
-    private async Task RunAsync(CancellationToken stop)
+    private async Task RunAsync(Action afterRound, CancellationToken stop)
     {
         while (!stop.IsCancellationRequested)
         {
             try
             {
                 await RefreshAsync(stop);
+                afterRound();
             }
             catch (OperationCanceledException) when (stop.IsCancellationRequested)
             {

@@ -42,6 +42,9 @@ internal sealed class ShardRegion(ActorSystem actors, ControlServices services, 
         .Select(shard => _read.TryGetValue(shard, out var tenure) && tenure.Held ? null : reader.Unread(shard, OldestReading))
         .FirstOrDefault(static unread => unread is not null);
 
+    /// <summary>All that can be known of every shard is on the board, from its actors here or from reading.</summary>
+    public bool AllRead => map.All.All(shard => (_read.TryGetValue(shard, out var tenure) && tenure.Held) || reader.HasRead(shard));
+
     /// <summary>Tells a VM's ledger, if it is kept here, that a host shows something of the VM that is over. May be lost: it is said again.</summary>
     public void HostShows(VmName vm, HostName host)
     {
