@@ -7,6 +7,8 @@
 //                          enough witnesses (Verdict) ─▶ Dead, which is final
 //
 // A node that finds itself Dead or gone from the view has been expelled: its work ends (Expelled fires), and it may come back as another node id only.
+// So has every node when the cluster's id is another one: the store may have forgotten what was durable, so what anybody has read or decided counts no more and is read again.
+// A store that restarts renews the id by itself; one that is put back in time under a node that runs shows an older version, and the node renews it.
 using Fabric.Core;
 using Fabric.Journal;
 using Microsoft.Extensions.Logging;
@@ -37,7 +39,7 @@ public sealed partial class MembershipKeeper(
     /// <summary>The newest view that this node has seen.</summary>
     public ClusterView View => Volatile.Read(ref _view);
 
-    /// <summary>Fires when the view says that this node is dead, or does not name it any more.</summary>
+    /// <summary>Fires when the view says that this node is dead, does not name it any more, or is of another cluster id than the one that it joined.</summary>
     public CancellationToken Expelled => _expelled.Token;
 
     /// <summary>Calls <paramref name="listener"/> with the view of now and with every later one, in order, one at a time.</summary>
@@ -146,7 +148,16 @@ public sealed partial class MembershipKeeper(
 
     private async Task BeatAsync(CancellationToken cancellation)
     {
+        var known = View;
         var (cluster, version) = await store.BeatAsync(self.Node, cancellation);
+        if (cluster == known.Cluster && version < known.Version)
+        {
+            LogWentBack(log, self.Name, known.Version, version);
+            var (renewed, _) = await store.RenewClusterAsync(cluster, cancellation);
+            Adopt(renewed);
+            return;
+        }
+
         // Beats are not versions: while somebody is suspected, how old the beats are matters as well.
         if (cluster != View.Cluster || version != View.Version || _misses.Values.Any(m => m >= _options.MissedProbes))
             Adopt(await store.ReadViewAsync(cancellation));
@@ -198,9 +209,10 @@ public sealed partial class MembershipKeeper(
 
     private void Adopt(ClusterView view)
     {
+        ClusterView before;
         lock (_gate)
         {
-            var before = _view;
+            before = _view;
             Volatile.Write(ref _view, view);
             if (before.Cluster != view.Cluster || before.Version != view.Version)
             {
@@ -209,7 +221,12 @@ public sealed partial class MembershipKeeper(
             }
         }
 
-        if (view.Find(self.Node) is not { } me || me.State == MemberState.Dead)
+        if (before != NoView && before.Cluster != view.Cluster)
+        {
+            LogRenewed(log, self.Name, self.Node, view.Cluster);
+            _expelled.Cancel();
+        }
+        else if (view.Find(self.Node) is not { } me || me.State == MemberState.Dead)
         {
             LogExpelled(log, self.Name, self.Node, view.Version);
             _expelled.Cancel();
@@ -224,6 +241,12 @@ public sealed partial class MembershipKeeper(
 
     [LoggerMessage(Level = LogLevel.Warning, Message = "Node {Name} ({Node}) was declared dead in view {Version}; its work ends.")]
     private static partial void LogExpelled(ILogger logger, string name, Guid node, long version);
+
+    [LoggerMessage(Level = LogLevel.Warning, Message = "Node {Name} ({Node}) begins anew: the cluster's store was restarted or went back in time, its id is {Cluster} now.")]
+    private static partial void LogRenewed(ILogger logger, string name, Guid node, Guid cluster);
+
+    [LoggerMessage(Level = LogLevel.Error, Message = "Node {Name} has seen view {Known} and the store is at {Version}: it went back in time.")]
+    private static partial void LogWentBack(ILogger logger, string name, long known, long version);
 
     [LoggerMessage(Level = LogLevel.Warning, Message = "Node {Name} cannot reach the view of the cluster: {Error}")]
     private static partial void LogStoreTrouble(ILogger logger, string name, string error);

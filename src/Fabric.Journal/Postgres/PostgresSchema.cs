@@ -6,7 +6,7 @@ namespace Fabric.Journal.Postgres;
 /// <summary>The tables, in the schema "fabric". Times are the server's clock.</summary>
 internal static class PostgresSchema
 {
-    internal const int Version = 1;
+    internal const int Version = 2;
 
     // Any number, the same for all nodes: those that start at once make the tables one after another.
     private const long Lock = 0x6661627269634a6c;
@@ -54,7 +54,8 @@ internal static class PostgresSchema
         CREATE TABLE fabric.cluster (
             one     int PRIMARY KEY CHECK (one = 1),
             id      uuid NOT NULL,
-            version bigint NOT NULL
+            version bigint NOT NULL,
+            server  bigint                              -- the life of the server that wrote last; another one renews the id
         );
         CREATE TABLE fabric.member (
             number      bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,   -- the order of joining
@@ -75,18 +76,46 @@ internal static class PostgresSchema
         CREATE TABLE fabric.schema_version (version int NOT NULL);
         """;
 
+    // Read from the table of tables: to_regclass may answer from what this connection looked up before another one made them.
+    private const string Known = "SELECT EXISTS (SELECT FROM pg_catalog.pg_tables WHERE schemaname = 'fabric' AND tablename = 'schema_version')";
+
+    // A server that is started again, put back from a copy or promoted is another life of it.
+    private const string Life = "(extract(epoch FROM pg_postmaster_start_time()) * 1000000)::bigint";
+
+    /// <summary>
+    /// Run on every new connection, before anything else is asked on it. What a server that has started since may have lost cannot be known from its tables, so
+    /// every such start is taken for a loss: the cluster gets another id and all leases are free, in one statement. Nobody writes under an older lease before that, since nobody has
+    /// another connection to this life of the server.
+    /// </summary>
+    internal static async Task RenewForAnotherLifeAsync(NpgsqlConnection connection)
+    {
+        await using var tables = new NpgsqlCommand(Known, connection);
+        if (await tables.ExecuteScalarAsync() is not true)
+            return;
+        await using var renew = new NpgsqlCommand(
+            $"""
+            WITH renewed AS (
+                UPDATE fabric.cluster SET id = gen_random_uuid(), version = version + 1, server = {Life}
+                WHERE server IS DISTINCT FROM {Life} AND (SELECT version FROM fabric.schema_version) = {Version}
+                RETURNING 1)
+            UPDATE fabric.shard SET holder = NULL, expires = clock_timestamp() WHERE EXISTS (SELECT FROM renewed)
+            """,
+            connection);
+        await renew.ExecuteNonQueryAsync();
+    }
+
     /// <summary>Makes the tables of a new database; refuses one of another version and leaves it as it is.</summary>
     internal static async Task<bool> EnsureAsync(NpgsqlConnection connection, Guid cluster)
     {
         await using var transaction = await connection.BeginTransactionAsync();
         await using (var begin = new NpgsqlCommand("SELECT pg_advisory_xact_lock($1)", connection) { Parameters = { new NpgsqlParameter<long> { TypedValue = Lock } } })
             await begin.ExecuteNonQueryAsync();
-        await using var known = new NpgsqlCommand("SELECT to_regclass('fabric.schema_version') IS NOT NULL", connection);
+        await using var known = new NpgsqlCommand(Known, connection);
         if (await known.ExecuteScalarAsync() is not true)
         {
             await using var make = new NpgsqlCommand($"CREATE SCHEMA IF NOT EXISTS fabric; {Tables} INSERT INTO fabric.schema_version (version) VALUES ({Version})", connection);
             await make.ExecuteNonQueryAsync();
-            await using var first = new NpgsqlCommand("INSERT INTO fabric.cluster (one, id, version) VALUES (1, $1, 1)", connection)
+            await using var first = new NpgsqlCommand($"INSERT INTO fabric.cluster (one, id, version, server) VALUES (1, $1, 1, {Life})", connection)
             {
                 Parameters = { new NpgsqlParameter<Guid> { TypedValue = cluster } },
             };

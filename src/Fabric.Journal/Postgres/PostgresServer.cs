@@ -16,7 +16,7 @@ internal sealed class PostgresServer(PostgresJournalOptions options)
     {
         var settings = new NpgsqlConnectionStringBuilder(_settings.ConnectionString) { MaxPoolSize = connections, MinPoolSize = 0 };
         var builder = new NpgsqlDataSourceBuilder(settings.ConnectionString);
-        builder.UsePhysicalConnectionInitializer(_ => throw new NotSupportedException("Connections are opened asynchronously."), RequireDurableAsync);
+        builder.UsePhysicalConnectionInitializer(_ => throw new NotSupportedException("Connections are opened asynchronously."), PrepareAsync);
         return builder.Build();
     }
 
@@ -41,6 +41,12 @@ internal sealed class PostgresServer(PostgresJournalOptions options)
         string told = server is null ? "" : $" (SQLSTATE {server.SqlState})";
         string what = server?.MessageText ?? exception.Message;
         return new FabricException(ErrorCodes.StoreFailed, $"The journal at {Where} failed{told}: {what.TrimEnd('.')}. The outcome is unknown.", hint, exception);
+    }
+
+    private async Task PrepareAsync(NpgsqlConnection connection)
+    {
+        await RequireDurableAsync(connection);
+        await PostgresSchema.RenewForAnotherLifeAsync(connection);
     }
 
     /// <summary>A server that forgets commits, or a copy that follows another, must not be asked who owns what.</summary>

@@ -52,9 +52,10 @@ public sealed class PostgresJournalTests(PostgresFixture fixture) : JournalContr
     [SkippableTheory]
     [InlineData(false)]
     [InlineData(true)]
-    public async Task A_restart_of_the_server_costs_calls_and_no_event(bool crash)
+    public async Task A_restart_of_the_server_costs_calls_and_leases_and_no_event(bool crash)
     {
         var lease = await AcquireAsync();
+        var before = await Membership.ReadViewAsync(None);
         Assert.Equal(JournalRefusal.None, await Store.AppendAsync(lease, Stream, 0, Events(1, 3), None));
         await fixture.Require().StopAsync(crash);
         try
@@ -72,8 +73,56 @@ public sealed class PostgresJournalTests(PostgresFixture fixture) : JournalContr
         }
 
         Assert.Equal(3, (await Store.ReadAsync(Stream, 0, 10, None)).Count);
-        Assert.Equal(JournalRefusal.None, await Store.AppendAsync(lease, Stream, 3, Events(4, 1), None));
-        Assert.Equal(JournalRefusal.None, (await Store.RenewAsync(lease, Minute, None)).Refusal);
+        var after = await Membership.ReadViewAsync(None);
+        Assert.NotEqual(before.Cluster, after.Cluster);
+        Assert.Equal(before.Version + 1, after.Version); // once, however many connections there are
+        Assert.Equal(JournalRefusal.Fenced, await Store.AppendAsync(lease, Stream, 3, Events(4, 1), None));
+        Assert.Equal(JournalRefusal.Fenced, (await Store.RenewAsync(lease, Minute, None)).Refusal);
+        var (next, _) = await Store.AcquireAsync(lease.Shard, "somebody else", Minute, Epoch.None, None);
+        Assert.True(next!.Epoch > lease.Epoch);
+        Assert.Equal(JournalRefusal.None, await Store.AppendAsync(next, Stream, 3, Events(4, 1), None));
+    }
+
+    /// <summary>The files go back to a moment before the last commits, as a restored copy or a replica that was behind would: what was lost is given out again, under another term and cluster id.</summary>
+    [SkippableFact]
+    public async Task A_server_whose_files_are_an_older_copy_is_another_cluster()
+    {
+        await using var server = await TemporaryPostgres.StartAsync();
+        fixture.Require();
+        await using var journal = await OpenAsync(new PostgresJournalOptions { ConnectionString = await server.TakeDatabaseAsync() });
+        var (lease, _) = await journal.AcquireAsync(new ShardId(3), "a", Minute, Epoch.None, None);
+        Assert.Equal(JournalRefusal.None, await journal.AppendAsync(lease!, Stream, 0, Events(1, 2), None));
+        await server.StopAsync(crash: false);
+        server.KeepCopy();
+        await server.ResumeAsync();
+        (lease, _) = await UnbrokenAsync(() => journal.AcquireAsync(new ShardId(3), "a", Minute, Epoch.None, None));
+        Assert.Equal(JournalRefusal.None, await UnbrokenAsync(() => journal.AppendAsync(lease!, Stream, 2, Events(3, 2), None)));
+        var before = await UnbrokenAsync(() => journal.ReadViewAsync(None));
+
+        await server.StopAsync(crash: true);
+        server.PutCopyBack();
+        await server.ResumeAsync();
+        Assert.Equal(JournalRefusal.Fenced, (await UnbrokenAsync(() => journal.RenewAsync(lease!, Minute, None))).Refusal);
+        Assert.NotEqual(before.Cluster, (await UnbrokenAsync(() => journal.ReadViewAsync(None))).Cluster);
+        Assert.Equal(2, (await journal.ReadAsync(Stream, 0, 10, None)).Count);
+        Assert.Equal(JournalRefusal.Fenced, await UnbrokenAsync(() => journal.AppendAsync(lease!, Stream, 2, Events(3, 2), None)));
+        var (next, _) = await journal.AcquireAsync(new ShardId(3), "b", Minute, Epoch.None, None);
+        Assert.Equal((lease!.Epoch, false), (next!.Epoch, next.Term == lease.Term)); // the epoch alone would not tell them apart
+        var (above, _) = await journal.AcquireAsync(new ShardId(3), "b", Minute, lease.Epoch, None);
+        Assert.True(above!.Epoch > lease.Epoch);
+    }
+
+    /// <summary>The first call on a connection that broke while it was idle is told so; the second connects again.</summary>
+    private static async Task<T> UnbrokenAsync<T>(Func<Task<T>> call)
+    {
+        try
+        {
+            return await call();
+        }
+        catch (FabricException)
+        {
+            return await call();
+        }
     }
 
     [SkippableFact]

@@ -2,6 +2,7 @@ using System.Collections.Concurrent;
 using Fabric.Cluster.Membership;
 using Fabric.Journal;
 using Fabric.Journal.Sqlite;
+using Microsoft.Data.Sqlite;
 using Microsoft.Extensions.Logging.Abstractions;
 using Xunit;
 
@@ -102,6 +103,32 @@ public sealed class MembershipKeeperTests : IAsyncLifetime
         await SeesAsync(a, b, MemberState.Dead);
         await SeesAsync(a, reborn, MemberState.Up);
         Assert.NotEqual(b.Node, reborn.Node);
+    }
+
+    [Fact]
+    public async Task Everybody_begins_anew_when_the_cluster_has_another_id()
+    {
+        var (a, b) = (await JoinAsync("a"), await JoinAsync("b"));
+        await _store.RenewClusterAsync(a.View.Cluster, CancellationToken.None);
+        await UntilAsync(() => a.Expelled.IsCancellationRequested && b.Expelled.IsCancellationRequested, "both are expelled");
+    }
+
+    /// <summary>A copy is put back under nodes that run: the version is one that they have left behind.</summary>
+    [Fact]
+    public async Task A_store_that_shows_an_older_version_is_given_another_id()
+    {
+        var (a, b) = (await JoinAsync("a"), await JoinAsync("b"));
+        await SeesAsync(a, b, MemberState.Up);
+        var cluster = a.View.Cluster;
+        await using (var beside = new SqliteConnection($"Data Source={Path.Combine(_folder, "journal.db")}"))
+        {
+            await beside.OpenAsync();
+            await using var back = new SqliteCommand("UPDATE cluster SET version = 1", beside);
+            await back.ExecuteNonQueryAsync();
+        }
+
+        await UntilAsync(() => a.Expelled.IsCancellationRequested && b.Expelled.IsCancellationRequested, "both are expelled");
+        Assert.NotEqual(cluster, (await _store.ReadViewAsync(CancellationToken.None)).Cluster);
     }
 
     private async Task<MembershipKeeper> JoinAsync(string name)
