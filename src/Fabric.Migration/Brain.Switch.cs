@@ -9,6 +9,8 @@ public static partial class Brain
     private static Decision Switch(Stopping state, Observation seen, MigrationTimings timings)
     {
         var plan = state.Plan;
+        if (TookBack(plan, seen))
+            return Decision.Write(new TokenOutcomeUnknown(seen.Now)); // the journal has forgotten how it went
         if (Settled(state, seen) is { } settled)
             return settled;
         var source = seen.SourceFact(plan.Id);
@@ -58,6 +60,8 @@ public static partial class Brain
     private static Decision Resolve(TokenSent state, Observation seen, MigrationTimings timings)
     {
         var plan = state.Plan;
+        if (TookBack(plan, seen))
+            return Decision.Write(new TakeBackIntended(seen.Now, plan.TakeBackEpoch, plan.TokenEpoch, WhyRefused(plan, seen)));
         if (Settled(state, seen) is { } settled)
             return settled;
         bool refused = seen.DestinationFact(plan.Id) is { Phase: DestinationPhase.Refused } || seen.Done(MigrationStep.Refuse);

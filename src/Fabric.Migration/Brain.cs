@@ -26,6 +26,8 @@ public static partial class Brain
         ArgumentNullException.ThrowIfNull(timings);
         if (state is not ActiveState active)
             return Decision.Wait();
+        if (CatchUp(active, seen) is { } behind)
+            return behind;
         if (seen.AbortReason is { } reason && AbortRefusal(active) is null && active is not Aborting)
             return Decision.Write(new AbortRequested(seen.Now, reason));
         var decision = active switch

@@ -10,6 +10,7 @@ public static class EventCodec
         ("destination-prepared", MigrationJson.Default.DestinationPrepared),
         ("push-started", MigrationJson.Default.PushStarted),
         ("hand-over-intended", MigrationJson.Default.HandOverIntended),
+        ("hand-over-found", MigrationJson.Default.HandOverFound),
         ("hand-over-withdrawn", MigrationJson.Default.HandOverWithdrawn),
         ("token-outcome-unknown", MigrationJson.Default.TokenOutcomeUnknown),
         ("handed-over", MigrationJson.Default.HandedOver),
@@ -39,6 +40,7 @@ public static class EventCodec
 [JsonSerializable(typeof(DestinationPrepared))]
 [JsonSerializable(typeof(PushStarted))]
 [JsonSerializable(typeof(HandOverIntended))]
+[JsonSerializable(typeof(HandOverFound))]
 [JsonSerializable(typeof(HandOverWithdrawn))]
 [JsonSerializable(typeof(TokenOutcomeUnknown))]
 [JsonSerializable(typeof(HandedOver))]

@@ -18,6 +18,12 @@ public sealed record PushStarted(DateTimeOffset At) : MigrationEvent(At);
 /// <summary>Intent, before the command: the source may stop the VM and pass the token. <paramref name="Kind"/>: PreCopy (nothing missing) or PostCopy (the rest is pulled).</summary>
 public sealed record HandOverIntended(DateTimeOffset At, Epoch Epoch, MigrationMode Kind) : MigrationEvent(At);
 
+/// <summary>
+/// The hosts' ledgers hold a hand-over of this migration that the journal does not: its store was put back to an older copy. From here on it is as intended.
+/// <paramref name="Place"/>: where the destination takes pages in, and its life, as seen now.
+/// </summary>
+public sealed record HandOverFound(DateTimeOffset At, Epoch Epoch, MigrationMode Kind, IncomingPlace Place) : MigrationEvent(At);
+
 /// <summary>The source stated that the token did not leave and will not.</summary>
 public sealed record HandOverWithdrawn(DateTimeOffset At, FabricError Cause) : MigrationEvent(At);
 

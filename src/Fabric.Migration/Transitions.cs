@@ -25,6 +25,12 @@ public static class Transitions
         Row<Pushing, AbortRequested>((s, e) => GiveUp(s, e)),
         Row<Pushing, StepFailed>((s, e) => GiveUp(s, e)),
 
+        // The journal lost its last events, in which the hand-over was intended. The hosts know of it.
+        Row<Planned, HandOverFound>((s, e) => Found(s, e)),
+        Row<Prepared, HandOverFound>((s, e) => Found(s, e)),
+        Row<Pushing, HandOverFound>((s, e) => Found(s, e)),
+        Row<Aborting, HandOverFound>((s, e) => s.HighestEpoch == s.Plan.RunEpoch ? Found(s, e) : null),
+
         // Switch-over. No way back but a statement of the source (withdrawn) or of the destination (refused).
         Row<Stopping, HandOverWithdrawn>((s, e) => Withdrawn(s, e)),
         Row<Stopping, TokenOutcomeUnknown>((s, e) => new TokenSent(s.Plan, e.At, s.Place, s.Kind)),
@@ -100,6 +106,9 @@ public static class Transitions
             _ => null,
         };
     }
+
+    private static Stopping? Found(ActiveState state, HandOverFound found) =>
+        found.Epoch == state.Plan.TokenEpoch ? new Stopping(state.Plan, found.At, found.Place, found.Kind) : null;
 
     /// <summary>The intended epoch is burnt, although no token of it was ever accepted.</summary>
     private static Aborting Withdrawn(ActiveState state, HandOverWithdrawn why) =>

@@ -19,6 +19,7 @@ public sealed partial class ControlPlane
         if (request.RequestId is { } id && _services.Board.MigrationOfRequest(id) is { } already)
             return Report(already);
         RequireVm(request.Vm);
+        await RequireHostAsync(request.Destination, cancellation);
         return Report(await _region.AskVmAsync<KnownState>(
             request.Vm, reply => new MigrateAsked(request.Destination, request.Options, request.RequestId, request.Batch, reply), cancellation));
     }
@@ -46,7 +47,7 @@ public sealed partial class ControlPlane
             throw new FabricException(invalid);
         if (request.Parallel is < 1 or > 1000)
             throw new FabricException(ErrorCodes.InvalidArgument, $"The evacuation asks for {request.Parallel} migrations at once.", "Use 1 to 1000.");
-        RequireHost(request.Host);
+        await RequireHostAsync(request.Host, cancellation);
         // A VM that another node has just made belongs to the host as well.
         await _reader.RefreshAsync(cancellation);
         if (request.RequestId is { } id && _services.Board.Batches.FirstOrDefault(b => b.Plan.RequestId == id) is { } already)

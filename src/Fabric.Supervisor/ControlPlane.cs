@@ -125,7 +125,7 @@ public sealed partial class ControlPlane : IControlPlane, IAsyncDisposable
 
     public async Task<HostReport> SetCordonedAsync(HostName host, bool cordoned, CancellationToken cancellation)
     {
-        var known = RequireHost(host);
+        var known = await RequireHostAsync(host, cancellation);
         await _region.SetCordonedAsync(host, cordoned, cancellation);
         return Report(known);
     }
@@ -135,7 +135,7 @@ public sealed partial class ControlPlane : IControlPlane, IAsyncDisposable
         ArgumentNullException.ThrowIfNull(request);
         if (request.Spec.Validate() is { } invalid)
             throw new FabricException(invalid);
-        RequireHost(request.Host);
+        await RequireHostAsync(request.Host, cancellation);
         var vm = await _region.AskVmAsync<VmState>(request.Spec.Name, reply => new CreateAsked(request.Spec, request.Host, reply), cancellation);
         await SeeRunningAsync(request.Spec.Name, request.Host, cancellation);
         return Reports.Of(vm, _services.Board);
@@ -192,8 +192,21 @@ public sealed partial class ControlPlane : IControlPlane, IAsyncDisposable
         name => new Lazy<IActorRef<WatcherMessage>>(() => _actors.Spawn(
             $"watch-{name}", () => new HostWatcher(_services, name, _region.HostShows), new ActorOptions { MaxRestarts = int.MaxValue, MailboxCapacity = 64 }))).Value;
 
-    private RegisteredHost RequireHost(HostName host) => _services.Hosts.Find(host)
-        ?? throw new FabricException(_services.Board.UnknownHost(host));
+    /// <summary>A node that was started a moment ago waits until the host has registered with it too.</summary>
+    private async Task<RegisteredHost> RequireHostAsync(HostName host, CancellationToken cancellation)
+    {
+        long begun = _services.Time.GetTimestamp();
+        while (true)
+        {
+            long version = _services.Board.Version;
+            if (_services.Hosts.Find(host) is { } known)
+                return known;
+            var unknown = _services.Board.UnknownHost(host);
+            if (unknown.Code != ErrorCodes.Unreachable || _services.Time.GetElapsedTime(begun) > 2 * _services.Options.RegisterWithin)
+                throw new FabricException(unknown);
+            await _services.Board.WaitAsync(version, _services.Options.RegisterWithin, cancellation);
+        }
+    }
 
     private VmState RequireVm(VmName vm) => _services.Board.Vm(vm) is { Status: not VmStatus.Absent } known
         ? known

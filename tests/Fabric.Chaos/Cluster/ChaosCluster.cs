@@ -1,7 +1,8 @@
 using System.Globalization;
-using Fabric.Chaos.Rows;
 using Fabric.Cli.Local;
+using Fabric.Core;
 using Fabric.Integration.Guests;
+using Fabric.Integration.Postgres;
 using Fabric.Native;
 using Fabric.Wire.Api;
 using Xunit;
@@ -9,15 +10,26 @@ using Xunit;
 namespace Fabric.Chaos.Cluster;
 
 /// <summary>
-/// Three real fabricd processes whose steps come by <see cref="Steps"/>, for all rows of a class. A row that fails has the cluster made anew, so
-/// that it cannot make the next one fail.
+/// Real fabricd processes, one of them or three control nodes over PostgreSQL, whose steps come by <see cref="Steps"/>, for all rows of a class. A row that fails has the
+/// cluster made anew, so that it cannot make the next one fail.
 /// </summary>
-public sealed class ChaosCluster : IAsyncLifetime
+public class ChaosCluster : IAsyncLifetime
 {
-    private static readonly string[] Members = [Step.Control, Step.Source, Step.Destination];
+    /// <summary>Of one question to a control node: one that was killed refuses at once, one that is frozen never answers.</summary>
+    private static readonly TimeSpan AnswerWithin = TimeSpan.FromSeconds(20);
 
+    private readonly int _controls;
+    private readonly bool _postgres;
     private Parts? _parts;
-    private int _rows;
+    private int _vms;
+    private string? _frozen;
+
+    public ChaosCluster()
+        : this(controls: 1, postgres: false)
+    {
+    }
+
+    private protected ChaosCluster(int controls, bool postgres) => (_controls, _postgres) = (controls, postgres);
 
     /// <summary>Why nothing can be run here, or null.</summary>
     internal static string? Unavailable { get; } = Preflight.WhyNot(Preflight.Run(new PreflightOptions { MemoryBytes = 0 }));
@@ -26,18 +38,23 @@ public sealed class ChaosCluster : IAsyncLifetime
 
     internal StepSocket Steps => Now.Steps;
 
-    internal ControlClient Client => Now.Client;
+    /// <summary>What the control nodes keep their journal in.</summary>
+    internal TemporaryPostgres Postgres => Now.Postgres ?? throw new InvalidOperationException("This cluster has none.");
+
+    internal string Database => Now.Database ?? throw new InvalidOperationException("This cluster has none.");
 
     /// <summary>An image that boots into the guest which is its own oracle.</summary>
     internal string Disk => Path.Combine(Now.Directory, "disk.img");
 
     private Parts Now => _parts ?? throw new InvalidOperationException("The cluster is not up.");
 
+    private IEnumerable<string> Members => Local.Controls.Concat(Local.Hosts);
+
     public Task InitializeAsync() => Task.CompletedTask;
 
     public Task DisposeAsync() => DownAsync();
 
-    internal string NextVm() => string.Create(CultureInfo.InvariantCulture, $"c{++_rows}");
+    internal string NextVm() => string.Create(CultureInfo.InvariantCulture, $"c{++_vms}");
 
     internal async Task UpAsync(CancellationToken cancellation)
     {
@@ -45,12 +62,15 @@ public sealed class ChaosCluster : IAsyncLifetime
             return;
         string directory = Directory.CreateTempSubdirectory("fc-").FullName;
         string socket = Path.Combine(directory, "steps");
+        var postgres = _postgres ? await TemporaryPostgres.StartAsync() : null;
         var steps = new StepSocket(socket);
         var options = new LocalClusterOptions
         {
             Directory = Path.Combine(directory, "c"),
             Daemon = DaemonProgram.Find(Environment.GetEnvironmentVariable),
             Hosts = 2,
+            Controls = _controls,
+            Database = postgres is null ? null : await postgres.TakeDatabaseAsync(),
             Ephemeral = true,
             Environment = new Dictionary<string, string> { ["FABRIC_STEPS"] = socket },
         };
@@ -63,11 +83,13 @@ public sealed class ChaosCluster : IAsyncLifetime
         {
             await local.DownAsync(static _ => { }, CancellationToken.None);
             await steps.DisposeAsync();
+            if (postgres is not null)
+                await postgres.DisposeAsync();
             Directory.Delete(directory, recursive: true);
             throw;
         }
 
-        _parts = new Parts(directory, local, steps, new ControlClient(local.ApiUrl));
+        _parts = new Parts(directory, local, steps, [.. local.ApiUrls.Select(static url => new ControlClient(url))], postgres, options.Database);
         await File.WriteAllBytesAsync(Disk, BootBlock.Image(Outside.RangeEnd), cancellation);
     }
 
@@ -77,13 +99,64 @@ public sealed class ChaosCluster : IAsyncLifetime
         if (_parts is not { } parts)
             return;
         _parts = null;
+        _frozen = null;
         parts.Steps.OnStep = static _ => Task.CompletedTask;
         var left = await parts.Local.DownAsync(static _ => { }, CancellationToken.None);
-        parts.Client.Dispose();
+        foreach (var client in parts.Clients)
+            client.Dispose();
         await parts.Steps.DisposeAsync();
+        if (parts.Postgres is not null)
+            await parts.Postgres.DisposeAsync();
         if (left.Count == 0)
             Directory.Delete(parts.Directory, recursive: true);
         Assert.Empty(left);
+    }
+
+    /// <summary>Asks the first control node that lives.</summary>
+    internal async Task<T> AskAsync<T>(Func<ControlClient, CancellationToken, Task<T>> question, CancellationToken cancellation)
+    {
+        int at = Local.Controls.TakeWhile(name => name == _frozen || Local.ProcessOf(name) is null).Count();
+        using var deadline = new CancellationTokenSource(AnswerWithin, TimeProvider.System);
+        using var either = CancellationTokenSource.CreateLinkedTokenSource(cancellation, deadline.Token);
+        try
+        {
+            return await question(Now.Clients[at % Now.Clients.Count], either.Token);
+        }
+        catch (OperationCanceledException late) when (!cancellation.IsCancellationRequested)
+        {
+            throw new FabricException(ErrorCodes.DeadlineExceeded, $"'{Local.Controls[at]}' gave no answer within {AnswerWithin.TotalSeconds:0} s.", null, late);
+        }
+    }
+
+    internal Task<bool> DeleteAsync(VmName vm, CancellationToken cancellation) => AskAsync(
+        async (client, late) =>
+        {
+            await client.DeleteVmAsync(vm, force: false, late);
+            return true;
+        },
+        cancellation);
+
+    /// <summary>A guest that is its own oracle and never rests.</summary>
+    internal VmSpec BootBlockVm(VmName name) => new() { Name = name, Accelerator = Accelerator.Tcg, MemoryBytes = 64 * ByteSize.Mebi, Disks = [new DiskSpec(Disk, Shared: true)] };
+
+    /// <summary>What still has to come back after the row before; null: all is as after the start.</summary>
+    internal virtual async Task<string?> UnsettledAsync(CancellationToken cancellation) =>
+        (await AskAsync(static (client, late) => client.HostsAsync(late), cancellation)).FirstOrDefault(static h => h.State != "ready") is { } away ? $"{away.Name} is '{away.State}'." : null;
+
+    /// <summary>Stops every thread of a member; returns when all stand.</summary>
+    internal async Task FreezeAsync(string member)
+    {
+        _frozen = member;
+        using var process = ProcessHandle.TryOpen(Local.ProcessOf(member)!)!;
+        process.SendStop();
+        await Patience.UntilAsync($"'{member}' stands", AnswerWithin, () => Task.FromResult(Outside.Stands(process.Identity.ProcessId) ? null : "A thread runs."), CancellationToken.None);
+    }
+
+    internal void Thaw()
+    {
+        using var process = ProcessHandle.TryOpen(Local.ProcessOf(_frozen!)!)!;
+        process.SendContinue();
+        _frozen = null;
     }
 
     /// <summary>Starts every member that does not run; one that was killed while it started counts as such.</summary>
@@ -93,5 +166,6 @@ public sealed class ChaosCluster : IAsyncLifetime
             await Local.StartAsync(member, cancellation);
     }
 
-    private sealed record Parts(string Directory, LocalCluster Local, StepSocket Steps, ControlClient Client);
+    private sealed record Parts(
+        string Directory, LocalCluster Local, StepSocket Steps, IReadOnlyList<ControlClient> Clients, TemporaryPostgres? Postgres, string? Database);
 }

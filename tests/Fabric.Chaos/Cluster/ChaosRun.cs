@@ -1,6 +1,7 @@
 using System.Net;
 using System.Net.Http.Json;
 using Fabric.Chaos.Rows;
+using Fabric.Cluster;
 using Fabric.Core;
 using Fabric.Migration;
 using Fabric.Wire.Agent;
@@ -14,6 +15,8 @@ internal sealed class ChaosRun : IAsyncDisposable
 {
     private static readonly TimeSpan StrikeWithin = TimeSpan.FromSeconds(30);
     private static readonly TimeSpan SilentStrikeWithin = TimeSpan.FromSeconds(120);
+    private static readonly TimeSpan TakeOverWithin = TimeSpan.FromSeconds(20);
+    private static readonly TimeSpan LeaseOver = LeaseOptions.Default.Duration + TimeSpan.FromSeconds(2);
     private static readonly TimeSpan GrowWithin = TimeSpan.FromSeconds(15);
     private static readonly TimeSpan EndWithin = TimeSpan.FromSeconds(60);
     private static readonly TimeSpan SettleWithin = TimeSpan.FromSeconds(20);
@@ -68,9 +71,9 @@ internal sealed class ChaosRun : IAsyncDisposable
     private async Task PlayAsync(CancellationToken cancellation)
     {
         _cluster.Steps.Forget();
-        await Patience.UntilAsync("all hosts are ready", SettleWithin, HostsAsync, cancellation); // the row before restarted one
+        await Patience.UntilAsync("hosts are ready and nodes hold their shards", SettleWithin, () => _cluster.UnsettledAsync(cancellation), cancellation); // the row before restarted one
 
-        await _cluster.Client.CreateVmAsync(new CreateVmRequest(Spec(), HostName.Parse(Step.Source)), cancellation);
+        await _cluster.AskAsync((client, late) => client.CreateVmAsync(new CreateVmRequest(_cluster.BootBlockVm(_vm), HostName.Parse(Step.Source)), late), cancellation);
         await GrowsAsync(Step.Source, "the guest runs at first", cancellation);
         _cluster.Steps.Forget();
         _cluster.Steps.OnStep = _striker.OnStepAsync;
@@ -78,24 +81,23 @@ internal sealed class ChaosRun : IAsyncDisposable
 
         var within = _row.Way == Way.DestinationSilent ? SilentStrikeWithin : StrikeWithin;
         await Patience.UntilAsync("the step of the row", within, () => Task.FromResult(_striker.Struck ? null : "It never came: the row proves nothing."), cancellation);
-        await CheckWhileDeadAsync(cancellation);
-        await _striker.RestartedAsync();
-        await _cluster.StartTheDeadAsync(cancellation);
+        if (_cluster is TrioCluster trio)
+        {
+            await TakenOverAsync(trio, cancellation);
+            await _striker.RestartedAsync();
+        }
+        else
+        {
+            await CheckWhileDeadAsync(cancellation);
+            await _striker.RestartedAsync();
+            await _cluster.StartTheDeadAsync(cancellation);
+        }
+
         await EndAsync(await posting, cancellation);
         await SettledAsync(cancellation);
         await DeleteAsync(cancellation);
+        await _cluster.StartTheDeadAsync(cancellation);
     }
-
-    private async Task<string?> HostsAsync() =>
-        (await _cluster.Client.HostsAsync(CancellationToken.None)).FirstOrDefault(h => h.State != "ready") is { } away ? $"{away.Name} is '{away.State}'." : null;
-
-    private VmSpec Spec() => new()
-    {
-        Name = _vm,
-        Accelerator = Accelerator.Tcg,
-        MemoryBytes = 64 * ByteSize.Mebi,
-        Disks = [new DiskSpec(_cluster.Disk, Shared: true)],
-    };
 
     /// <summary>Asks with one request id until there is an answer: the supervisor may be killed meanwhile, and a request said twice is one.</summary>
     private async Task<MigrationId> PostAsync(CancellationToken cancellation)
@@ -104,10 +106,33 @@ internal sealed class ChaosRun : IAsyncDisposable
         MigrationId id = default;
         await Patience.UntilAsync("an answer to the request", EndWithin, async () =>
         {
-            id = (await _cluster.Client.MigrateAsync(request, cancellation)).Id;
+            id = (await _cluster.AskAsync((client, late) => client.MigrateAsync(request, late), cancellation)).Id;
             return null;
         }, cancellation);
         return id;
+    }
+
+    /// <summary>
+    /// Every shard that the victim held is another's, by the database's own rows, and that other one answers for it. A frozen victim is continued when its lease is long over: what
+    /// it was about to write or to send is then refused, or the row ends in two machines.
+    /// </summary>
+    private async Task TakenOverAsync(TrioCluster trio, CancellationToken cancellation)
+    {
+        string victim = _striker.Owner;
+        await Patience.UntilAsync($"others hold the shards of '{victim}'", TakeOverWithin, async () =>
+        {
+            var now = await trio.HoldingsAsync(cancellation);
+            var shards = await trio.AskAsync(static (client, late) => client.ShardsAsync(late), cancellation);
+            return now.Count < shards.Count || now.Values.Any(h => h.Node is null || h.Node == victim) || shards.Any(s => s.State is not ("held" or "placed") || s.Node == victim)
+                ? string.Join(", ", now.Select(static h => $"{h.Key}: {h.Value.Node ?? "nobody"} at {h.Value.Epoch}"))
+                : null;
+        }, cancellation);
+        trio.TakeOvers.Add(TimeProvider.System.GetElapsedTime(_striker.StruckAt));
+        if (_row.Victim != Victim.FrozenSupervisor)
+            return;
+        var left = LeaseOver - TimeProvider.System.GetElapsedTime(_striker.StruckAt);
+        await Task.Delay(left > TimeSpan.Zero ? left : TimeSpan.Zero, TimeProvider.System, cancellation);
+        trio.Thaw();
     }
 
     /// <summary>The killed process is dead and nothing was restarted yet.</summary>
@@ -133,7 +158,7 @@ internal sealed class ChaosRun : IAsyncDisposable
     {
         await Patience.UntilAsync("the migration's end", EndWithin, async () =>
         {
-            _end = await _cluster.Client.MigrationAsync(id.ToString(), cancellation);
+            _end = await _cluster.AskAsync((client, late) => client.MigrationAsync(id.ToString(), late), cancellation);
             return _end.State is "completed" or "failed" or "aborted" or "recovered" or "lost" ? null : $"It is '{_end.State}'.";
         }, cancellation);
         bool accepted = Saw(Step.Destination, Step.After, "accepted");
@@ -173,7 +198,7 @@ internal sealed class ChaosRun : IAsyncDisposable
         if (_outside.MemoryEntries().Except(folders) is var rest && rest.Any())
             return $"Left in memory: {string.Join(", ", rest)}.";
         var owners = new List<string>();
-        foreach (var host in await _cluster.Client.HostsAsync(cancellation))
+        foreach (var host in await _cluster.AskAsync(static (client, late) => client.HostsAsync(late), cancellation))
         {
             var facts = await _agents.GetFromJsonAsync(new Uri(host.AgentUrl!, "/agent/v1/facts?after=-1&wait_ms=0"), AgentJson.Default.HostFacts, cancellation);
             var fact = facts!.Vms.FirstOrDefault(v => v.Name == _vm);
@@ -193,7 +218,7 @@ internal sealed class ChaosRun : IAsyncDisposable
         {
             try
             {
-                await _cluster.Client.DeleteVmAsync(_vm, force: _end?.State == "lost", cancellation);
+                await _cluster.AskAsync(DeletedAsync, cancellation);
             }
             catch (FabricException gone) when (gone.Error.Code == ErrorCodes.NotFound)
             {
@@ -202,6 +227,12 @@ internal sealed class ChaosRun : IAsyncDisposable
 
             return _outside.Machines().Count > 0 || _outside.MemoryEntries().Count > 0 ? "A QEMU process or a memory file is left." : null;
         }, cancellation);
+    }
+
+    private async Task<bool> DeletedAsync(ControlClient client, CancellationToken cancellation)
+    {
+        await client.DeleteVmAsync(_vm, force: _end?.State == "lost", cancellation);
+        return true;
     }
 
     private async Task GrowsAsync(string host, string what, CancellationToken cancellation)
@@ -227,6 +258,6 @@ internal sealed class ChaosRun : IAsyncDisposable
         migration: {_end?.State} {_end?.Error}
         QEMU: {string.Join(", ", _outside.Machines())}
         steps: {string.Join("; ", _cluster.Steps.Trace.Select(s => s.Step))}
-        {string.Join('\n', new[] { Step.Control, Step.Source, Step.Destination }.Select(m => $"{m}:\n{string.Join('\n', Messages(m))}"))}
+        {string.Join('\n', _cluster.Local.Controls.Concat(_cluster.Local.Hosts).Select(m => $"{m}:\n{string.Join('\n', Messages(m))}"))}
         """;
 }

@@ -89,7 +89,8 @@ internal sealed class Outside(LocalCluster cluster, VmName vm)
         return values;
     }
 
-    private static bool Stands(int pid) => Threads(pid).All(static state => state == 'T');
+    /// <summary>Every thread is stopped.</summary>
+    internal static bool Stands(int pid) => Threads(pid).All(static state => state == 'T');
 
     /// <summary>The state of each thread: R computes, S waits, T stopped. Empty when the process is gone.</summary>
     private static List<char> Threads(int pid)

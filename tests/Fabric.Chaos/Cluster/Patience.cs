@@ -1,3 +1,4 @@
+using System.Data.Common;
 using Fabric.Core;
 using Xunit;
 
@@ -29,9 +30,9 @@ internal static class Patience
         {
             return await problem();
         }
-        catch (Exception away) when (away is FabricException or HttpRequestException or IOException)
+        catch (Exception away) when (away is FabricException or HttpRequestException or IOException or DbException)
         {
-            return away.Message; // a member that was killed or is just being started; a file of a process that just ended
+            return away.Message; // a member or a database that was killed or is just being started; a file of a process that just ended
         }
     }
 }

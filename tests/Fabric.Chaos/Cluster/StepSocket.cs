@@ -4,8 +4,8 @@ using Fabric.Chaos.Rows;
 
 namespace Fabric.Chaos.Cluster;
 
-/// <summary>A step as a daemon says it.</summary>
-public sealed record SeenStep(Step Step, string Subject);
+/// <summary>A step as a daemon says it. Rows name any control node <see cref="Step.Control"/>; <paramref name="Member"/> is the one that it is.</summary>
+public sealed record SeenStep(Step Step, string Subject, string Member);
 
 /// <summary>
 /// The other end of the daemons' step gates (src/fabricd/Steps): every record of every daemon comes by here before it is written and after
@@ -67,7 +67,8 @@ internal sealed class StepSocket : IAsyncDisposable
             while (await reader.ReadLineAsync(_stop.Token) is { } line)
             {
                 string[] words = line.Split(' ');
-                var seen = new SeenStep(new Step(words[0], words[1], words[2]), words[3]);
+                string daemon = words[0].StartsWith(Step.Control, StringComparison.Ordinal) ? Step.Control : words[0];
+                var seen = new SeenStep(new Step(daemon, words[1], words[2]), words[3], words[0]);
                 _trace.Enqueue(seen);
                 await OnStep(seen);
                 await stream.WriteAsync("\n"u8.ToArray(), _stop.Token);

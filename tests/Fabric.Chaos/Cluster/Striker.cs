@@ -20,6 +20,13 @@ internal sealed class Striker(ChaosCluster cluster, ChaosRow row, VmName vm, Out
     private int _hit;
     private string? _migration;
     private Task _restart = Task.CompletedTask;
+    private string? _owner;
+
+    /// <summary>The control node that wrote the row's event, or would have.</summary>
+    internal string Owner => _owner ?? throw new InvalidOperationException("Nothing was struck.");
+
+    /// <summary>Monotonic: when the victim was dead, or stood.</summary>
+    internal long StruckAt { get; private set; }
 
     /// <summary>Where the row's way leaves the undisturbed one.</summary>
     private Step Branch => row.Way switch
@@ -55,7 +62,9 @@ internal sealed class Striker(ChaosCluster cluster, ChaosRow row, VmName vm, Out
 
         if (seen.Step == row.At && (row.Way is Way.Forward or Way.TokenWaits || Volatile.Read(ref _sent) == 1) && Interlocked.Exchange(ref _hit, 1) == 0)
         {
+            _owner = seen.Member;
             await KillAsync(row.Victim);
+            StruckAt = TimeProvider.System.GetTimestamp();
             _struck.TrySetResult();
         }
     }
@@ -65,7 +74,7 @@ internal sealed class Striker(ChaosCluster cluster, ChaosRow row, VmName vm, Out
         if (row.Way == Way.Abort)
         {
             // The answer is not waited for: the supervisor may be the one that is killed.
-            _ = IgnoreAsync(cluster.Client.AbortAsync(_migration!, "somebody changed his mind", CancellationToken.None));
+            _ = IgnoreAsync(cluster.AskAsync((client, late) => client.AbortAsync(_migration!, "somebody changed his mind", late), CancellationToken.None));
             await HearAsync("abort-requested");
             return;
         }
@@ -112,9 +121,15 @@ internal sealed class Striker(ChaosCluster cluster, ChaosRow row, VmName vm, Out
         {
             Victim.SourceAgent => Step.Source,
             Victim.DestinationAgent => Step.Destination,
-            Victim.Supervisor => Step.Control,
+            Victim.Supervisor => Owner,
             _ => null,
         };
+        if (victim == Victim.FrozenSupervisor)
+        {
+            await cluster.FreezeAsync(Owner);
+            return;
+        }
+
         if (member is not null)
         {
             await cluster.Local.KillAsync(member, CancellationToken.None);

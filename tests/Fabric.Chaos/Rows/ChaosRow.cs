@@ -9,6 +9,9 @@ public enum Victim
     DestinationAgent,
     DestinationMachine,
     Supervisor,
+
+    /// <summary>Not killed but stopped, until its lease is over and others have gone on; then continued.</summary>
+    FrozenSupervisor,
 }
 
 /// <summary>One record of one daemon: alpha (the source), beta (the destination) or control; before or after it is durable.</summary>

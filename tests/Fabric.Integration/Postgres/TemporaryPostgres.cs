@@ -56,14 +56,7 @@ internal sealed class TemporaryPostgres : IAsyncDisposable
                 File.SetUnixFileMode(directory, (UnixFileMode)0b1_111_111_111);
             string secret = Path.Combine(directory, "password");
             await File.WriteAllTextAsync(secret, server._password);
-            using (var initialize = server.Run("\"$0/initdb\" -D data -U fabric -A scram-sha-256 --pwfile=password -E UTF8 --no-locale >initdb.log 2>&1", server._binaries))
-            {
-                using var deadline = new CancellationTokenSource(Deadline);
-                await initialize.WaitForExitAsync(deadline.Token);
-                if (initialize.ExitCode != 0)
-                    throw new InvalidOperationException($"initdb failed: {await File.ReadAllTextAsync(Path.Combine(directory, "initdb.log"))}");
-            }
-
+            await server.RunToEndAsync("\"$0/initdb\" -D data -U fabric -A scram-sha-256 --pwfile=password -E UTF8 --no-locale >initdb.log 2>&1", "initdb.log", server._binaries);
             File.Delete(secret);
             await server.ResumeAsync();
             return server;
@@ -154,20 +147,14 @@ internal sealed class TemporaryPostgres : IAsyncDisposable
         }
     }
 
-    /// <summary>Of a stopped server's files; replaces the copy before.</summary>
-    public void KeepCopy() => Copy("data", "copy");
+    /// <summary>Of the running server's files, as of now; replaces the copy before.</summary>
+    public Task KeepCopyAsync() => RunToEndAsync(
+        "rm -rf copy && PGPASSWORD=\"$2\" \"$0/pg_basebackup\" -h 127.0.0.1 -p \"$1\" -U fabric -D copy -X stream -c fast >copy.log 2>&1", "copy.log", _binaries, $"{Port}", _password);
 
-    /// <summary>The stopped server's files become those of the last <see cref="KeepCopy"/>.</summary>
-    public void PutCopyBack() => Copy("copy", "data");
-
-    private void Copy(string from, string to)
-    {
-        if (_shell is not null)
-            throw new InvalidOperationException("The server runs.");
-        using var copy = Run($"rm -rf {to} && cp -a {from} {to}");
-        if (!copy.WaitForExit(Deadline) || copy.ExitCode != 0)
-            throw new InvalidOperationException($"The server's files could not be copied from '{from}' to '{to}'.");
-    }
+    /// <summary>The stopped server's files become those of the last <see cref="KeepCopyAsync"/>; the copy can be put back once.</summary>
+    public Task PutCopyBackAsync() => _shell is null
+        ? RunToEndAsync("rm -rf data && mv copy data >copy.log 2>&1", "copy.log")
+        : throw new InvalidOperationException("The server runs.");
 
     public async ValueTask DisposeAsync()
     {
@@ -189,6 +176,15 @@ internal sealed class TemporaryPostgres : IAsyncDisposable
         Username = "fabric",
         Password = _password,
     }.ConnectionString;
+
+    private async Task RunToEndAsync(string script, string log, params string[] arguments)
+    {
+        using var process = Run(script, arguments);
+        using var deadline = new CancellationTokenSource(Deadline);
+        await process.WaitForExitAsync(deadline.Token);
+        if (process.ExitCode != 0)
+            throw new InvalidOperationException($"{script}: {await File.ReadAllTextAsync(Path.Combine(_directory, log))}");
+    }
 
     private Process Run(string script, params string[] arguments)
     {

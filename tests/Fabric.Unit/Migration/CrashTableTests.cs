@@ -191,15 +191,15 @@ public sealed class CrashTableTests
         }
     }
 
-    private static Observation See(VmFact? source, VmFact? destination) => new(
+    internal static Observation See(VmFact? source, VmFact? destination) => new(
         Now, new Epoch(9), new HostView(Life, Place.Endpoint, source, null),
         new HostView(destination?.Note is null ? Life : NewLife, Place.Endpoint, destination, null), Observation.NoAnswers);
 
-    private static VmFact S(SourcePhase phase, bool owner = false, long epoch = 4) => new(
+    internal static VmFact S(SourcePhase phase, bool owner = false, long epoch = 4) => new(
         Spec, new Epoch(epoch), owner, owner ? VmRunState.Running : VmRunState.Paused, 1, new SourceFact(Plan.Id, phase, new Epoch(5), MigrationMode.PreCopy, new MigrationStats()), null);
 
     /// <summary>The note carries whether the agent lives another life, so that a fact is one value.</summary>
-    private static VmFact D(DestinationPhase phase, Guid? life = null) => new(
+    internal static VmFact D(DestinationPhase phase, Guid? life = null) => new(
         Spec, new Epoch(Brain.Accepted(phase) ? 5 : 0), Brain.Accepted(phase), Brain.Accepted(phase) ? VmRunState.Running : VmRunState.Incoming, 1, null,
         new DestinationFact(Plan.Id, phase, new Epoch(5), new MigrationStats()), life == NewLife ? "new life" : null);
 

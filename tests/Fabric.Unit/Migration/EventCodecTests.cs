@@ -28,7 +28,7 @@ public sealed class EventCodecTests
     {
         // A journal outlives the program that wrote it: a kind is added at the end, never renamed.
         Assert.Equal(
-            "migration-planned destination-prepared push-started hand-over-intended hand-over-withdrawn token-outcome-unknown handed-over take-back-intended "
+            "migration-planned destination-prepared push-started hand-over-intended hand-over-found hand-over-withdrawn token-outcome-unknown handed-over take-back-intended "
             + "pull-completed source-released abort-requested step-failed undo-done migration-undone fencing-needed destination-returned destination-fenced "
             + "recovery-completed vm-lost",
             string.Join(' ', EventCodec.Catalog.Kinds));

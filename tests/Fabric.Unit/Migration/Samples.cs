@@ -33,7 +33,7 @@ internal static class Samples
     public static readonly IReadOnlyList<MigrationEvent> Events =
     [
         new MigrationPlanned(Now, Plan), new DestinationPrepared(Now, Place), new PushStarted(Now), new HandOverIntended(Now, new Epoch(5), MigrationMode.PreCopy),
-        new HandOverWithdrawn(Now, Error), new TokenOutcomeUnknown(Now), new HandedOver(Now, new Epoch(5)), new TakeBackIntended(Now, new Epoch(6), new Epoch(5), Error),
+        new HandOverFound(Now, new Epoch(5), MigrationMode.PostCopy, Place), new HandOverWithdrawn(Now, Error), new TokenOutcomeUnknown(Now), new HandedOver(Now, new Epoch(5)), new TakeBackIntended(Now, new Epoch(6), new Epoch(5), Error),
         new PullCompleted(Now, Outcome), new SourceReleased(Now, Outcome, true), new AbortRequested(Now, "no more"), new StepFailed(Now, Error),
         new UndoDone(Now, UndoStep.CancelOutgoing, "silent"), new MigrationUndone(Now, Outcome), new FencingNeeded(Now, "silent"), new DestinationReturned(Now),
         new DestinationFenced(Now, "power is off"), new RecoveryCompleted(Now, Source, new Epoch(6), Outcome), new VmLost(Now, Destination, new Epoch(5), Error, Outcome),

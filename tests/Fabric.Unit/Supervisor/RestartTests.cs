@@ -38,6 +38,7 @@ public sealed class RestartTests
         ["vm-lost"] = "destination loses it",
         ["destination-fenced"] = Later,
         ["recovery-completed"] = Later,
+        ["hand-over-found"] = Forgotten,
         ["vm-create-intended"] = "move",
         ["vm-created"] = "move",
         ["vm-create-failed"] = "create twice",
@@ -55,6 +56,8 @@ public sealed class RestartTests
         ["host-uncordoned"] = "uncordon",
     };
 
+    /// <summary>Written only where the store was put back to an older copy: Fabric.Chaos has a real one.</summary>
+    private const string Forgotten = "the journal forgets";
     private const string Later = "not reached in this version";
 
     public static TheoryData<string, string> Rows
@@ -62,7 +65,7 @@ public sealed class RestartTests
         get
         {
             var rows = new TheoryData<string, string>();
-            foreach (var (kind, scenario) in Table.Where(static row => row.Value != Later))
+            foreach (var (kind, scenario) in Table.Where(static row => row.Value is not (Later or Forgotten)))
                 rows.Add(kind, scenario);
             return rows;
         }
