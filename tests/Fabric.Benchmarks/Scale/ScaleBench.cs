@@ -12,8 +12,10 @@ namespace Fabric.Benchmarks.Scale;
 public static class ScaleBench
 {
     public const string Usage = """
-        fabric-bench scale [--hosts 1000] [--vms 20000] [--concurrent 2000] [--push-seconds 20] [--store sqlite|postgres] [--connection TEXT] [--out DIR]
-          Creates the VMs, then empties as many hosts as give so many migrations at once. --push-seconds: how long the first round of each push lasts.
+        fabric-bench scale [--hosts 1000] [--vms 20000] [--concurrent 2000] [--push-seconds 30] [--ramp-seconds 20]
+                           [--store sqlite|postgres] [--connection TEXT] [--out DIR]
+          Creates the VMs, then empties as many hosts as give so many migrations at once. --push-seconds: how long the first round of each push
+          lasts; --ramp-seconds: over how long the evacuations are asked for.
           --store postgres takes the database of --connection, or a server of its own. Writes scale.md and scale.json to DIR (artifacts/bench).
         """;
 
@@ -60,7 +62,7 @@ public static class ScaleBench
         Row("migrations, completed", $"{r.Migrations}, {r.Completed}");
         Row("at once, by durable events; page streams open at once", $"{r.PeakConcurrent}; {r.PeakStreams}");
         Row("creation of the VMs", string.Create(CultureInfo.InvariantCulture, $"{r.CreateSeconds:0.0} s"));
-        Row("all evacuations accepted", string.Create(CultureInfo.InvariantCulture, $"{r.PlanSeconds:0.0} s"));
+        Row("all evacuations accepted", string.Create(CultureInfo.InvariantCulture, $"{r.PlanSeconds:0.0} s (asked for over {r.RampSeconds} s)"));
         Row("from the first request to the end of the last evacuation", string.Create(CultureInfo.InvariantCulture, $"{r.BatchSeconds:0.0} s, {r.MigrationsPerSecond:0.0} migrations/s"));
         Row("one migration, claim to settlement (first round: " + r.PushSeconds.ToString(CultureInfo.InvariantCulture) + " s)", Show(r.MigrationTimes));
         Row("processor time while they moved", string.Create(CultureInfo.InvariantCulture, $"{r.ProcessorSeconds:0.0} s"));

@@ -2,8 +2,11 @@ using Fabric.Core;
 
 namespace Fabric.Benchmarks.Scale;
 
-/// <summary>The size of one scale run. <paramref name="PushSeconds"/>: how long the first round of a push lasts, so that migrations overlap as they do in life.</summary>
-internal sealed record ScaleOptions(int Hosts, int Vms, int Concurrent, int PushSeconds, string Store, string? Connection, int MemoryMebibytes, string Out)
+/// <summary>
+/// The size of one scale run. <paramref name="PushSeconds"/>: how long the first round of a push lasts, so that migrations overlap as they do in life.
+/// <paramref name="RampSeconds"/>: over which the evacuations are asked for, evenly; 0: all at the same moment.
+/// </summary>
+internal sealed record ScaleOptions(int Hosts, int Vms, int Concurrent, int PushSeconds, int RampSeconds, string Store, string? Connection, int MemoryMebibytes, string Out)
 {
     internal int VmsPerHost => Math.Max(1, (Vms + Hosts - 1) / Hosts);
 
@@ -17,7 +20,8 @@ internal sealed record ScaleOptions(int Hosts, int Vms, int Concurrent, int Push
             BenchOptions.Number(values, "hosts", 1000, 2, 5000),
             BenchOptions.Number(values, "vms", 20_000, 2, 200_000),
             BenchOptions.Number(values, "concurrent", 2000, 1, 100_000),
-            BenchOptions.Number(values, "push-seconds", 20, 0, 600),
+            BenchOptions.Number(values, "push-seconds", 30, 0, 600),
+            BenchOptions.Number(values, "ramp-seconds", 20, 0, 600),
             values.GetValueOrDefault("store", "sqlite"),
             values.GetValueOrDefault("connection"),
             4096,

@@ -34,6 +34,8 @@ public sealed record ScaleResult
 
     public int PushSeconds { get; init; }
 
+    public int RampSeconds { get; init; }
+
     public int Migrations { get; init; }
 
     public int Completed { get; init; }

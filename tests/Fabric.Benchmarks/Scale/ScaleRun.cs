@@ -96,6 +96,7 @@ internal sealed class ScaleRun(ScaleOptions options, string command, TimeProvide
                 Vms = options.Vms,
                 Evacuations = evacuations.Count,
                 PushSeconds = options.PushSeconds,
+                RampSeconds = options.RampSeconds,
                 Migrations = migrations.Count,
                 Completed = migrations.Count(static m => m.State == "completed"),
                 PeakConcurrent = control.Journal.MostMoving,
@@ -154,11 +155,23 @@ internal sealed class ScaleRun(ScaleOptions options, string command, TimeProvide
             });
     }
 
-    private Task EvacuateAsync(ControlUnderLoad control, CancellationToken cancellation) => Parallel.ForEachAsync(
-        Enumerable.Range(0, options.Evacuated),
-        new ParallelOptions { MaxDegreeOfParallelism = 16, CancellationToken = cancellation },
-        async (i, stop) => await control.Plane.EvacuateAsync(
-            new EvacuateRequest(Host(i), options.VmsPerHost, DryRun: false, MigrationOptions.Default with { Mode = MigrationMode.PreCopy, Reason = "scale" }, Guid.NewGuid()), stop));
+    /// <summary>As an operator empties racks: first no new VM may come, then all go.</summary>
+    private async Task EvacuateAsync(ControlUnderLoad control, CancellationToken cancellation)
+    {
+        var parallel = new ParallelOptions { MaxDegreeOfParallelism = 16, CancellationToken = cancellation };
+        await Parallel.ForEachAsync(Enumerable.Range(0, options.Evacuated), parallel, async (i, stop) => await control.Plane.SetCordonedAsync(Host(i), cordoned: true, stop));
+        var how = MigrationOptions.Default with { Mode = MigrationMode.PreCopy, Reason = "scale" };
+        long begun = time.GetTimestamp();
+        await Parallel.ForEachAsync(
+            Enumerable.Range(0, options.Evacuated), parallel,
+            async (i, stop) =>
+            {
+                var left = TimeSpan.FromSeconds((double)options.RampSeconds * i / options.Evacuated) - time.GetElapsedTime(begun);
+                if (left > TimeSpan.Zero)
+                    await Task.Delay(left, time, stop);
+                await control.Plane.EvacuateAsync(new EvacuateRequest(Host(i), options.VmsPerHost, DryRun: false, how, Guid.NewGuid()), stop);
+            });
+    }
 
     /// <summary>Every agent registers every second, a tenth of them at a time.</summary>
     private async Task AnnounceAsync(ControlUnderLoad control, CancellationToken cancellation)
