@@ -1,4 +1,5 @@
 using System.Globalization;
+using System.Runtime;
 using System.Text;
 using Fabric.Core;
 using Fabric.Integration.Postgres;
@@ -16,6 +17,7 @@ public static class ScaleBench
                            [--store sqlite|postgres] [--connection TEXT] [--out DIR]
           Creates the VMs, then empties as many hosts as give so many migrations at once. --push-seconds: how long the first round of each push
           lasts; --ramp-seconds: over how long the evacuations are asked for.
+          With DOTNET_gcServer=1 the garbage collector is the one that fabricd has.
           --store postgres takes the database of --connection, or a server of its own. Writes scale.md and scale.json to DIR (artifacts/bench).
         """;
 
@@ -34,7 +36,7 @@ public static class ScaleBench
                 options = options with { Connection = await server.TakeDatabaseAsync() };
             }
 
-            string command = "dotnet run -c Release --project tests/Fabric.Benchmarks -- scale" + string.Concat(values.Where(static v => v.Key is not ("out" or "connection")).Select(static v => $" --{v.Key} {v.Value}"));
+            string command = (GCSettings.IsServerGC ? "DOTNET_gcServer=1 " : "") + "dotnet run -c Release --project tests/Fabric.Benchmarks -- scale" + string.Concat(values.Where(static v => v.Key is not ("out" or "connection")).Select(static v => $" --{v.Key} {v.Value}"));
             var result = await new ScaleRun(options, command, TimeProvider.System, new Random(), talk.WriteLine).RunAsync(cancellation);
             string name = options.Store == "sqlite" ? "scale" : "scale-postgres";
             Directory.CreateDirectory(options.Out);
