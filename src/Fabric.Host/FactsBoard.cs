@@ -74,10 +74,13 @@ internal sealed class FactsBoard(TimeProvider time)
         }
     }
 
+    /// <summary>Without the numbers that go on rising. Those of a phase in which nothing is copied any more are the last ones: the record of the migration waits for them.</summary>
     private static VmFact WithoutNumbers(VmFact fact) => fact with
     {
-        Outgoing = fact.Outgoing is { } outgoing ? outgoing with { Stats = NoNumbers } : null,
-        Incoming = fact.Incoming is { } incoming ? incoming with { Stats = NoNumbers } : null,
+        Outgoing = fact.Outgoing is { Phase: SourcePhase.Pushing or SourcePhase.Converged or SourcePhase.HandedOver } outgoing ? outgoing with { Stats = NoNumbers } : fact.Outgoing,
+        Incoming = fact.Incoming is { Phase: DestinationPhase.Preparing or DestinationPhase.Prepared or DestinationPhase.Pulling or DestinationPhase.PullBroken } incoming
+            ? incoming with { Stats = NoNumbers }
+            : fact.Incoming,
     };
 
     private static readonly MigrationStats NoNumbers = new();

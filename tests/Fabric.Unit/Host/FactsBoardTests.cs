@@ -41,6 +41,23 @@ public sealed class FactsBoardTests
         Assert.Equal(3, Assert.Single(facts).Outgoing!.Stats.Rounds);
     }
 
+    /// <summary>The destination says that it is complete, and a moment later how many faults there were in all.</summary>
+    [Fact]
+    public async Task The_last_numbers_of_a_migration_are_said_at_once()
+    {
+        var board = new FactsBoard(_time);
+        board.Publish(Samples.Vm, Arrived(1));
+        var (version, _) = await board.WaitAsync(0, Wait, CancellationToken.None).WaitAsync(Patience);
+        var poll = board.WaitAsync(version, Wait, CancellationToken.None);
+        board.Publish(Samples.Vm, Arrived(2));
+        var (_, facts) = await poll.WaitAsync(Patience);
+        Assert.Equal(2, Assert.Single(facts).Incoming!.Stats.NetworkFaults);
+
+        static VmFact Arrived(long faults) => new(
+            Samples.Spec, new Epoch(5), Owner: true, VmRunState.Running, null, null,
+            new DestinationFact(Samples.Plan.Id, DestinationPhase.Complete, new Epoch(5), new MigrationStats { NetworkFaults = faults }));
+    }
+
     [Fact]
     public async Task A_poll_that_will_not_wait_gets_the_numbers_that_there_are()
     {
