@@ -90,6 +90,7 @@ public static class ScaleBench
         files that are synced at each append). Not there: HTTP between them (every message is written as JSON and read again), hypervisors (synthetic guests of 1 MiB which run a few
         operations before and after the move, and no thread each), and sockets: pages are copied from memory to memory within the process, and the first round of each push is held for a given
         time. Agents work on threads of their own, the control node on the pool; all share the processors. Hosts register every second.
+        Evacuations are asked for evenly over a given time, so that decisions are taken at the pace of a data centre and not all within the same second.
 
         A decision is measured from outside the control node: from the moment when the last message that it needs leaves the agent (facts as bytes, before they are read; for the first one the
         durable claim) to the moment when the command that follows is handed to the gateway, which comes after its event is durable; the last one ends when the VM's new place is durable.

@@ -84,45 +84,18 @@ internal sealed class ScaleRun(ScaleOptions options, string command, TimeProvide
             var after = Counters.Now(control, gateway, time);
             var evacuations = await control.Plane.ListEvacuationsAsync(cancellation);
             var migrations = await control.Plane.ListMigrationsAsync(cancellation);
-            double seconds = (after.At - before.At) / (double)time.TimestampFrequency;
-            var taken = clock.Taken;
-            var appends = control.Journal.AppendMs.Skip(before.Appends).Take(after.Appends - before.Appends).ToList();
-            var result = new ScaleResult
+            var result = Result(control, before, after, clock.Taken, migrations) with
             {
-                Machine = $"{Environment.ProcessorCount} processors, {Environment.OSVersion.VersionString}, {(GCSettings.IsServerGC ? "server" : "workstation")} garbage collection",
-                Command = command,
-                Store = options.Store == "sqlite" ? "SQLite" : "PostgreSQL",
-                Hosts = options.Hosts,
-                Vms = options.Vms,
                 Evacuations = evacuations.Count,
-                PushSeconds = options.PushSeconds,
-                RampSeconds = options.RampSeconds,
-                Migrations = migrations.Count,
-                Completed = migrations.Count(static m => m.State == "completed"),
-                PeakConcurrent = control.Journal.MostMoving,
                 PeakStreams = link.MostOpen,
                 CreateSeconds = createSeconds,
                 PlanSeconds = planSeconds,
-                BatchSeconds = seconds,
-                MigrationsPerSecond = migrations.Count / seconds,
-                ProcessorSeconds = (after.Processor - before.Processor).TotalSeconds,
-                GcPauseSeconds = (after.Pauses - before.Pauses).TotalSeconds,
                 LongestGcPauseMs = pauses.LongestMs,
                 RssAfterCreation = resident,
                 PeakRss = Resident("VmHWM"),
-                Decisions = Times.Of(taken.Select(static t => t.Ms)),
-                DecisionsByKind = taken.GroupBy(static t => t.What).OrderBy(static g => g.Key).ToDictionary(static g => Words(g.Key), static g => Times.Of(g.Select(static t => t.Ms))),
                 PollGaps = Times.Of(gateway.PollGaps),
-                MigrationTimes = Times.Of(migrations.Select(static m => m.TotalMs ?? 0)),
-                Appends = Times.Of(appends),
-                AppendsPerSecond = appends.Count / seconds,
-                Commands = after.Commands - before.Commands,
-                Facts = after.Facts - before.Facts,
-                FactMebibytes = (after.FactBytes - before.FactBytes) / ByteSize.Mebi,
                 LedgerAppends = ledgers.Appends,
                 PagesMoved = link.Pages,
-                Warnings = new Dictionary<string, int>(),
-                Bars = [],
             };
             say("Checking every VM.");
             return result with { Bars = [.. ScaleChecks.Performance(options, result), .. await ScaleChecks.PlacesAsync(options, _hosts, control.Plane, migrations, evacuations, cancellation)] };
@@ -132,6 +105,41 @@ internal sealed class ScaleRun(ScaleOptions options, string command, TimeProvide
             await announcing.CancelAsync();
             await announcements.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
         }
+    }
+
+    private ScaleResult Result(
+        ControlUnderLoad control, Counters before, Counters after, IReadOnlyList<(Decided What, double Ms)> taken, IReadOnlyList<MigrationReport> migrations)
+    {
+        double seconds = (after.At - before.At) / (double)time.TimestampFrequency;
+        var appends = control.Journal.AppendMs.Skip(before.Appends).Take(after.Appends - before.Appends).ToList();
+        return new ScaleResult
+        {
+            Machine = $"{Environment.ProcessorCount} processors, {Environment.OSVersion.VersionString}, {(GCSettings.IsServerGC ? "server" : "workstation")} garbage collection",
+            Command = command,
+            Store = options.Store == "sqlite" ? "SQLite" : "PostgreSQL",
+            Hosts = options.Hosts,
+            Vms = options.Vms,
+            PushSeconds = options.PushSeconds,
+            RampSeconds = options.RampSeconds,
+            Migrations = migrations.Count,
+            Completed = migrations.Count(static m => m.State == "completed"),
+            PeakConcurrent = control.Journal.MostMoving,
+            BatchSeconds = seconds,
+            MigrationsPerSecond = migrations.Count / seconds,
+            ProcessorSeconds = (after.Processor - before.Processor).TotalSeconds,
+            GcPauseSeconds = (after.Pauses - before.Pauses).TotalSeconds,
+            Decisions = Times.Of(taken.Select(static t => t.Ms)),
+            DecisionsByKind = taken.GroupBy(static t => t.What).OrderBy(static g => g.Key).ToDictionary(static g => Words(g.Key), static g => Times.Of(g.Select(static t => t.Ms))),
+            PollGaps = Times.Of([]),
+            MigrationTimes = Times.Of(migrations.Select(static m => m.TotalMs ?? 0)),
+            Appends = Times.Of(appends),
+            AppendsPerSecond = appends.Count / seconds,
+            Commands = after.Commands - before.Commands,
+            Facts = after.Facts - before.Facts,
+            FactMebibytes = (after.FactBytes - before.FactBytes) / ByteSize.Mebi,
+            Warnings = new Dictionary<string, int>(),
+            Bars = [],
+        };
     }
 
     private async Task CreateAsync(ControlUnderLoad control, CancellationToken cancellation)
