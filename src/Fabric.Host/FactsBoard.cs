@@ -5,13 +5,17 @@ namespace Fabric.Host;
 
 /// <summary>
 /// What is true on this host, with a version that rises at each change. Written by the VMs' actors, read by anyone; one short lock.
-/// A reader that waits is woken by the next change.
+/// A reader that waits is woken by the next change, at once if it is more than numbers. Numbers rise a few times a second for each migration, and every answer holds all VMs:
+/// they wait until the poll has lasted <see cref="NumbersPeriod"/>, or something else takes them along.
 /// </summary>
 internal sealed class FactsBoard(TimeProvider time)
 {
+    internal static readonly TimeSpan NumbersPeriod = TimeSpan.FromMilliseconds(500);
+
     private readonly Lock _lock = new();
     private readonly SortedDictionary<string, VmFact> _facts = new(StringComparer.Ordinal);
     private long _version = 1;
+    private long _pressing = 1; // the version of the last change that was more than numbers
     private TaskCompletionSource _changed = NewSignal();
 
     internal void Publish(VmName vm, VmFact? fact)
@@ -27,6 +31,8 @@ internal sealed class FactsBoard(TimeProvider time)
             else
                 _facts[vm.Value] = fact;
             _version++;
+            if (known is null || fact is null || WithoutNumbers(known) != WithoutNumbers(fact))
+                _pressing = _version;
             woken = _changed;
             _changed = NewSignal();
         }
@@ -43,14 +49,15 @@ internal sealed class FactsBoard(TimeProvider time)
 
     internal async Task<(long Version, IReadOnlyList<VmFact> Facts)> WaitAsync(long after, TimeSpan wait, CancellationToken cancellation)
     {
-        long deadline = time.GetTimestamp() + (long)(wait.TotalSeconds * time.TimestampFrequency);
+        long begun = time.GetTimestamp();
         while (true)
         {
             Task changed;
             lock (_lock)
             {
-                var left = TimeSpan.FromSeconds((deadline - time.GetTimestamp()) / (double)time.TimestampFrequency);
-                if (_version > after || left <= TimeSpan.Zero)
+                var most = _version > after && NumbersPeriod < wait ? NumbersPeriod : wait;
+                var left = most - time.GetElapsedTime(begun);
+                if (_pressing > after || left <= TimeSpan.Zero)
                     return (_version, [.. _facts.Values]);
                 // Timers count whole milliseconds and cut off the rest: a wait of less would end at once, again and again, until the clock has moved.
                 changed = _changed.Task.WaitAsync(TimeSpan.FromMilliseconds(Math.Ceiling(left.TotalMilliseconds)), time, cancellation);
@@ -66,6 +73,17 @@ internal sealed class FactsBoard(TimeProvider time)
             }
         }
     }
+
+    /// <summary>Without the numbers that go on rising. Those of a phase in which nothing is copied any more are the last ones: the record of the migration waits for them.</summary>
+    private static VmFact WithoutNumbers(VmFact fact) => fact with
+    {
+        Outgoing = fact.Outgoing is { Phase: SourcePhase.Pushing or SourcePhase.Converged or SourcePhase.HandedOver } outgoing ? outgoing with { Stats = NoNumbers } : fact.Outgoing,
+        Incoming = fact.Incoming is { Phase: DestinationPhase.Preparing or DestinationPhase.Prepared or DestinationPhase.Pulling or DestinationPhase.PullBroken } incoming
+            ? incoming with { Stats = NoNumbers }
+            : fact.Incoming,
+    };
+
+    private static readonly MigrationStats NoNumbers = new();
 
     // Completed by an actor's turn, where the runtime runs no foreign continuation in place: it goes to the waiter's own context, or to the pool. The flag
     // would send it over the pool in any case, and off the thread of a simulation.

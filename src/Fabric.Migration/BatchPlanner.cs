@@ -16,6 +16,9 @@ public sealed record Placement(VmName Vm, HostName? Destination, FabricError? Wh
 public sealed record BatchLimits(int PerSource, int PerDestination, int PerLink)
 {
     public static BatchLimits Default { get; } = new(2, 2, 2);
+
+    /// <summary>Whether one more may begin where so many run with the same source, with the same destination, and with both.</summary>
+    public bool Admit(int from, int to, int link) => from < PerSource && to < PerDestination && link < PerLink;
 }
 
 /// <summary>A migration under way or wanted.</summary>
@@ -23,6 +26,9 @@ public readonly record struct Movement(HostName Source, HostName Destination);
 
 public static class BatchPlanner
 {
+    /// <summary>Hosts that say why they cannot take a VM: this goes into an event, for every VM that stays, and a data centre has thousands.</summary>
+    public const int HostsNamed = 8;
+
     /// <summary>
     /// Largest VM first, each to the host that then has most memory left (worst fit, which spreads), ties to fewer VMs, then by name. What finds no place stays, with the reason.
     /// The answer is in the order of <paramref name="vms"/>. <paramref name="avoid"/>: destinations that already failed for a VM.
@@ -45,9 +51,8 @@ public static class BatchPlanner
 
             var avoided = avoid?.GetValueOrDefault(vm.Spec.Name);
             var best = hosts
-                .Where(h => h.Name != source && Refusal(vm.Spec, h with { MemoryFreeBytes = free[h.Name] }) is null && avoided?.Contains(h.Name) != true)
-                .OrderByDescending(h => free[h.Name]).ThenBy(h => count[h.Name]).ThenBy(static h => h.Name.Value, StringComparer.Ordinal)
-                .FirstOrDefault();
+                .Where(h => h.Name != source && Takes(vm.Spec, h, free[h.Name]) && avoided?.Contains(h.Name) != true)
+                .MinBy(h => (-free[h.Name], count[h.Name], h.Name.Value), WorstFit);
             if (best is null)
             {
                 placed[vm.Spec.Name] = new Placement(vm.Spec.Name, null, NoPlace(source, vm.Spec, hosts, free, avoided));
@@ -62,11 +67,18 @@ public static class BatchPlanner
         return [.. vms.Select(vm => placed[vm.Spec.Name])];
     }
 
+    private static readonly Comparer<(long Taken, int Vms, string Name)> WorstFit = Comparer<(long Taken, int Vms, string Name)>.Create(static (one, other) =>
+        (one.Taken, one.Vms).CompareTo((other.Taken, other.Vms)) is var order and not 0 ? order : string.CompareOrdinal(one.Name, other.Name));
+
+    private static bool Takes(VmSpec spec, PlannerHost host, long free) => !host.Cordoned && host.Reachable && host.Machines.Contains(spec.Machine) && free >= spec.MemoryBytes;
+
     /// <summary>Why <paramref name="host"/> cannot take the VM, or null. Also the check of a single migration.</summary>
     public static FabricError? Refusal(VmSpec spec, PlannerHost host)
     {
         ArgumentNullException.ThrowIfNull(spec);
         ArgumentNullException.ThrowIfNull(host);
+        if (Takes(spec, host, host.MemoryFreeBytes))
+            return null;
         if (host.Cordoned)
             return new FabricError(ErrorCodes.RefusedBySafety, $"Host '{host.Name}' is cordoned.", $"fabric host uncordon {host.Name}");
         if (!host.Reachable)
@@ -77,37 +89,10 @@ public static class BatchPlanner
                 ErrorCodes.Incompatible, $"Host '{host.Name}' has no machines of kind '{Kind(spec.Machine)}', which VM '{spec.Name}' is.", "fabric doctor on that host says what it lacks.");
         }
 
-        return host.MemoryFreeBytes < spec.MemoryBytes
-            ? new FabricError(
-                ErrorCodes.Exhausted,
-                $"Host '{host.Name}' has {ByteSize.Format(host.MemoryFreeBytes)} of memory left and VM '{spec.Name}' needs {ByteSize.Format(spec.MemoryBytes)}.",
-                "Choose another host, or move something away first.")
-            : null;
-    }
-
-    /// <summary>Which of the waiting movements may start now, in their order. Indexes into <paramref name="waiting"/>.</summary>
-    public static IReadOnlyList<int> Admit(IReadOnlyList<Movement> waiting, IReadOnlyList<Movement> running, BatchLimits limits)
-    {
-        ArgumentNullException.ThrowIfNull(waiting);
-        ArgumentNullException.ThrowIfNull(running);
-        ArgumentNullException.ThrowIfNull(limits);
-        var now = running.ToList();
-        var admitted = new List<int>();
-        for (int i = 0; i < waiting.Count; i++)
-        {
-            var move = waiting[i];
-            if (now.Count(m => m.Source == move.Source) >= limits.PerSource
-                || now.Count(m => m.Destination == move.Destination) >= limits.PerDestination
-                || now.Count(m => m == move) >= limits.PerLink)
-            {
-                continue;
-            }
-
-            now.Add(move);
-            admitted.Add(i);
-        }
-
-        return admitted;
+        return new FabricError(
+            ErrorCodes.Exhausted,
+            $"Host '{host.Name}' has {ByteSize.Format(host.MemoryFreeBytes)} of memory left and VM '{spec.Name}' needs {ByteSize.Format(spec.MemoryBytes)}.",
+            "Choose another host, or move something away first.");
     }
 
     private static FabricError NoPlace(
@@ -116,10 +101,11 @@ public static class BatchPlanner
         var others = hosts.Where(h => h.Name != source).ToList();
         if (others.Count == 0)
             return new FabricError(ErrorCodes.Exhausted, $"There is no other host than '{source}'.", "Add a host.");
-        var reasons = others.Select(h => avoided?.Contains(h.Name) == true
+        var reasons = others.Take(HostsNamed).Select(h => avoided?.Contains(h.Name) == true
             ? $"'{h.Name}' was tried and failed."
             : Refusal(spec, h with { MemoryFreeBytes = free[h.Name] })?.Message ?? "");
-        return new FabricError(ErrorCodes.Exhausted, $"No host can take VM '{spec.Name}': {string.Join(' ', reasons)}", "Free memory elsewhere, or uncordon a host.");
+        string more = others.Count > HostsNamed ? $" Nor can {others.Count - HostsNamed} others." : "";
+        return new FabricError(ErrorCodes.Exhausted, $"No host can take VM '{spec.Name}': {string.Join(' ', reasons)}{more}", "Free memory elsewhere, or uncordon a host.");
     }
 
     private static string Kind(MachineKind kind) => kind == MachineKind.Qemu ? "qemu" : "synthetic";

@@ -30,17 +30,20 @@ internal sealed class Board(TimeProvider time, TimeSpan registerWithin)
     private readonly ConcurrentDictionary<string, BatchState> _batches = new(StringComparer.Ordinal);
     private readonly ConcurrentDictionary<Guid, MigrationId> _requests = new();
     private readonly Lock _gate = new();
-    private ImmutableList<Subscription> _subscriptions = []; // under _gate for writing
-    private TaskCompletionSource _changed = NewSignal(); // under _gate
+    private readonly Dictionary<string, ImmutableList<Subscription>> _subscriptions = new(StringComparer.Ordinal); // under _gate; by topic, since there are thousands
+    private TaskCompletionSource? _changed; // under _gate; null while nobody waits
     private long _version; // under _gate for writing
 
     public long Version => Interlocked.Read(ref _version);
 
-    public IEnumerable<VmState> Vms => _vms.Values;
+    /// <summary>The migrations under way, as limits count them.</summary>
+    public Traffic Traffic { get; } = new();
 
-    public IEnumerable<KnownState> Migrations => _migrations.Values;
+    public IEnumerable<VmState> Vms => _vms.Select(static entry => entry.Value);
 
-    public IEnumerable<BatchState> Batches => _batches.Values;
+    public IEnumerable<KnownState> Migrations => _migrations.Select(static entry => entry.Value);
+
+    public IEnumerable<BatchState> Batches => _batches.Select(static entry => entry.Value);
 
     /// <summary>
     /// A host that was never heard is silent since hosts could register here: the time that this node needed to get its shards is not the host's silence.
@@ -66,16 +69,42 @@ internal sealed class Board(TimeProvider time, TimeSpan registerWithin)
 
     public KnownState? MigrationOfRequest(Guid request) => _requests.TryGetValue(request, out var id) ? Migration(id) : null;
 
+    /// <summary>
+    /// Wakes those that follow the host when it comes or goes, and otherwise only those whose VM is another: a host that moves a hundred VMs says something new of one of them
+    /// every few milliseconds, and always says all.
+    /// </summary>
     public void Publish(HostName host, HostLevel level)
     {
+        var before = _hosts.GetValueOrDefault(host);
         _hosts[host] = level;
-        Raise(HostTopic(host));
+        Raise(before is { Current: true, Facts: { } old } && level is { Current: true, Facts: { } facts } && old.Incarnation == facts.Incarnation && old.Data == facts.Data
+            ? [.. Changes(old, facts).Select(vm => HostVmTopic(host, vm))]
+            : [HostTopic(host)]);
     }
+
+    private static IEnumerable<VmName> Changes(HostFacts before, HostFacts now)
+    {
+        var old = new Dictionary<VmName, VmFact>();
+        foreach (var vm in before.Vms)
+            old[vm.Name] = vm; // an agent that names a VM twice is not believed to have two
+        foreach (var vm in now.Vms)
+        {
+            if (!old.Remove(vm.Name, out var known) || !Same(known, vm))
+                yield return vm.Name;
+        }
+
+        foreach (var gone in old.Keys)
+            yield return gone;
+    }
+
+    /// <summary>Not by the spec, which does not change under a name without the epoch.</summary>
+    private static bool Same(VmFact one, VmFact other) =>
+        one.RunEpoch == other.RunEpoch && one.Owner == other.Owner && one.State == other.State && one.Outgoing == other.Outgoing && one.Incoming == other.Incoming && one.Note == other.Note;
 
     public void Publish(VmState vm)
     {
         _vms[vm.Name] = vm;
-        Raise(VmTopic);
+        Raise([VmTopic(vm.Name)]);
     }
 
     public void Publish(KnownState migration)
@@ -83,29 +112,38 @@ internal sealed class Board(TimeProvider time, TimeSpan registerWithin)
         _migrations[migration.Plan.Id] = migration;
         if (migration.Plan.RequestId is { } request)
             _requests[request] = migration.Plan.Id;
-        Raise(MigrationTopic);
+        bool room = Traffic.Take(migration);
+        Raise(room ? [VmTopic(migration.Plan.Vm), RoomTopic] : [VmTopic(migration.Plan.Vm)]);
     }
 
     public void Publish(BatchState batch)
     {
         _batches[batch.Plan.Id] = batch;
-        Raise(BatchTopic);
+        Raise([]);
     }
 
-    public void Touch() => Raise("");
+    public void Touch() => Raise([]);
 
-    public const string MigrationTopic = "migrations";
-    public const string VmTopic = "vms";
-    public const string BatchTopic = "batches";
+    /// <summary>A place under the limits became free.</summary>
+    public void FreeRoom() => Raise([RoomTopic]);
 
+    /// <summary>A migration has ended, or did not come about: another one may begin.</summary>
+    public const string RoomTopic = "room";
+
+    /// <summary>The VM's books, or any migration of it.</summary>
+    public static string VmTopic(VmName vm) => $"vm/{vm}";
+
+    /// <summary>The host comes or goes, or its agent was started anew. What changes about one VM on it is under <see cref="HostVmTopic"/>.</summary>
     public static string HostTopic(HostName host) => $"host/{host}";
+
+    public static string HostVmTopic(HostName host, VmName vm) => $"host/{host}/{vm}";
 
     /// <summary>Calls <paramref name="notify"/> after every publication under <paramref name="topic"/>, on the publisher's thread: it only puts a message somewhere.</summary>
     public IDisposable Subscribe(string topic, Action notify)
     {
         var subscription = new Subscription(this, topic, notify);
         lock (_gate)
-            _subscriptions = _subscriptions.Add(subscription);
+            _subscriptions[topic] = _subscriptions.GetValueOrDefault(topic, []).Add(subscription);
         return subscription;
     }
 
@@ -117,7 +155,7 @@ internal sealed class Board(TimeProvider time, TimeSpan registerWithin)
         {
             if (_version > after)
                 return _version;
-            changed = _changed.Task;
+            changed = (_changed ??= NewSignal()).Task;
         }
 
         using var timer = new CancellationTokenSource(wait, time);
@@ -127,24 +165,21 @@ internal sealed class Board(TimeProvider time, TimeSpan registerWithin)
         return Version;
     }
 
-    private void Raise(string topic)
+    private void Raise(IReadOnlyList<string> topics)
     {
-        TaskCompletionSource signal;
-        ImmutableList<Subscription> subscriptions;
+        TaskCompletionSource? signal;
+        var woken = new List<Subscription>();
         lock (_gate)
         {
             _version++;
-            signal = _changed;
-            _changed = NewSignal();
-            subscriptions = _subscriptions;
+            (signal, _changed) = (_changed, null);
+            foreach (string topic in topics)
+                woken.AddRange(_subscriptions.GetValueOrDefault(topic, []));
         }
 
-        signal.TrySetResult();
-        foreach (var subscription in subscriptions)
-        {
-            if (subscription.Topic == topic)
-                subscription.Notify();
-        }
+        signal?.TrySetResult();
+        foreach (var subscription in woken)
+            subscription.Notify();
     }
 
     // Completed outside the lock; whoever waits comes back to its own context. The flag would take it over the pool first, off the thread of a simulation.
@@ -155,7 +190,15 @@ internal sealed class Board(TimeProvider time, TimeSpan registerWithin)
         public void Dispose()
         {
             lock (Board._gate)
-                Board._subscriptions = Board._subscriptions.RemoveAll(other => ReferenceEquals(other, this));
+            {
+                if (!Board._subscriptions.TryGetValue(Topic, out var known))
+                    return;
+                var left = known.RemoveAll(other => ReferenceEquals(other, this));
+                if (left.IsEmpty)
+                    Board._subscriptions.Remove(Topic);
+                else
+                    Board._subscriptions[Topic] = left;
+            }
         }
     }
 }

@@ -1,7 +1,5 @@
 using Fabric.Core;
 using Fabric.Migration;
-using Fabric.Supervisor.Batches;
-using Fabric.Supervisor.Migrations;
 using Fabric.Supervisor.Vms;
 using Fabric.Wire.Api;
 
@@ -58,8 +56,17 @@ public sealed partial class ControlPlane
                 ErrorCodes.Conflict, $"Host '{request.Host}' is being evacuated ({running.Plan.Id}).", "Wait for it to end.");
         }
 
-        var plan = Plan(request);
-        return request.DryRun ? Reports.DryRun(plan) : Reports.Of(await _region.StartBatchAsync(plan, cancellation));
+        var plan = _planner.Plan(request);
+        if (request.DryRun)
+            return Reports.DryRun(plan);
+        try
+        {
+            return Reports.Of(await _region.StartBatchAsync(plan, cancellation));
+        }
+        finally
+        {
+            _planner.Done(plan);
+        }
     }
 
     public Task<EvacuationReport> GetEvacuationAsync(string id, CancellationToken cancellation)
@@ -75,22 +82,6 @@ public sealed partial class ControlPlane
 
     public Task<IReadOnlyList<EvacuationReport>> ListEvacuationsAsync(CancellationToken cancellation) => Task.FromResult<IReadOnlyList<EvacuationReport>>(
         [.. _services.Board.Batches.OrderBy(static b => b.Plan.PlannedAt).Select(Reports.Of)]);
-
-    private BatchPlan Plan(EvacuateRequest request)
-    {
-        var limits = _services.Options.Limits;
-        if (request.Parallel is { } parallel)
-            limits = limits with { PerSource = parallel };
-        // Also what is on its way to the host: it arrives, and is moved on. What is on its way from it counts as moved when it is gone.
-        var vms = _services.Board.Vms
-            .Where(vm => vm.Status is not VmStatus.Absent && (vm.Owner == request.Host || vm.Active?.Destination == request.Host))
-            .OrderBy(static vm => vm.Name.Value, StringComparer.Ordinal)
-            .Select(vm => new PlannerVm(vm.Spec!, vm.Active is null ? MigrationRules.Obstacle(_services, vm, vm.Name) : null))
-            .ToList();
-        var hosts = _services.Hosts.All.Select(h => MigrationRules.AsDestination(_services, h.Registration.Name)).ToList();
-        string id = _services.Ids.NewMigration().ToString();
-        return new BatchPlan(id, request.Host, BatchPlanner.Place(request.Host, vms, hosts), request.Options, limits, _services.Now, request.RequestId);
-    }
 
     private MigrationReport Report(KnownState state) => Reports.Of(state, _services.Board, _services.Now);
 

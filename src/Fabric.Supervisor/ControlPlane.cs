@@ -5,6 +5,7 @@ using Fabric.Cluster;
 using Fabric.Cluster.Membership;
 using Fabric.Core;
 using Fabric.Journal;
+using Fabric.Supervisor.Batches;
 using Fabric.Supervisor.Hosts;
 using Fabric.Supervisor.Reading;
 using Fabric.Supervisor.Routing;
@@ -26,6 +27,7 @@ public sealed partial class ControlPlane : IControlPlane, IAsyncDisposable
     private readonly ActorSystem _actors;
     private readonly ShardRegion _region;
     private readonly ShardReader _reader;
+    private readonly EvacuationPlanner _planner;
     private readonly ShardMap _map;
     private readonly LeaseKeeper _leases;
     private MembershipKeeper? _members; // set by Start
@@ -55,6 +57,7 @@ public sealed partial class ControlPlane : IControlPlane, IAsyncDisposable
         var ids = new IdSource(time, new Random(random.Next()));
         var board = new Board(time, options.RegisterWithin);
         _services = new ControlServices(journal, agents, hosts, board, new MovementGate(board), ids, time, loggers, options);
+        _planner = new EvacuationPlanner(_services);
         _map = new ShardMap(options.Shards);
         _reader = new ShardReader(_services, _map);
         _region = new ShardRegion(_actors, _services, _map, _reader, router is null ? null : new RoutedStarter(new ClusterPlane(this, router), board, time));
@@ -144,13 +147,17 @@ public sealed partial class ControlPlane : IControlPlane, IAsyncDisposable
     /// <summary>The agent answered that the VM runs; its facts say so a moment later, and what comes next (a migration) is judged by them.</summary>
     private async Task SeeRunningAsync(VmName vm, HostName host, CancellationToken cancellation)
     {
-        long begun = _services.Time.GetTimestamp();
-        while (_services.Board.Host(host).Vm(vm) is not { State: Migration.VmRunState.Running } && _services.Time.GetElapsedTime(begun) < SeeDeadline)
+        var seen = new TaskCompletionSource();
+        using var whenHost = _services.Board.Subscribe(Board.HostTopic(host), Look);
+        using var whenVm = _services.Board.Subscribe(Board.HostVmTopic(host, vm), Look);
+        Look();
+        await seen.Task.WaitAsync(SeeDeadline, _services.Time, cancellation).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing | ConfigureAwaitOptions.ContinueOnCapturedContext);
+        cancellation.ThrowIfCancellationRequested();
+
+        void Look()
         {
-            long version = _services.Board.Version;
             if (_services.Board.Host(host).Vm(vm) is { State: Migration.VmRunState.Running })
-                break;
-            await _services.Board.WaitAsync(version, SeeDeadline, cancellation);
+                seen.TrySetResult();
         }
     }
 

@@ -10,25 +10,43 @@ namespace Fabric.Supervisor;
 internal sealed class MovementGate(Board board)
 {
     private readonly Lock _gate = new();
-    private readonly List<Reservation> _reserved = [];
+    private readonly List<Reservation> _reserved = []; // under _gate; short: one for each start that is being asked for
 
     /// <summary>Null when a limit is reached.</summary>
     public IDisposable? TryReserve(VmName vm, Movement movement, BatchLimits limits)
     {
         lock (_gate)
         {
-            var reservedVms = _reserved.Select(static r => r.Vm).ToHashSet();
-            var running = board.Migrations.OfType<ActiveState>()
-                .Where(m => !reservedVms.Contains(m.Plan.Vm))
-                .Select(static m => new Movement(m.Plan.Source, m.Plan.Destination))
-                .Concat(_reserved.Select(static r => r.Movement))
-                .ToList();
-            if (BatchPlanner.Admit([movement], running, limits).Count == 0)
+            var (from, to, link) = board.Traffic.Count(movement);
+            foreach (var other in _reserved)
+            {
+                if (board.Traffic.Moves(other.Vm))
+                    continue; // counted already
+                from += other.Movement.Source == movement.Source ? 1 : 0;
+                to += other.Movement.Destination == movement.Destination ? 1 : 0;
+                link += other.Movement == movement ? 1 : 0;
+            }
+
+            if (!limits.Admit(from, to, link))
                 return null;
             var reservation = new Reservation(this, vm, movement);
             _reserved.Add(reservation);
             return reservation;
         }
+    }
+
+    private void Free(Reservation reservation)
+    {
+        bool begun;
+        lock (_gate)
+        {
+            _reserved.Remove(reservation);
+            begun = board.Traffic.Moves(reservation.Vm);
+        }
+
+        // What began makes room when it ends. What did not has made room now, and nobody else would say so.
+        if (!begun)
+            board.FreeRoom();
     }
 
     private sealed class Reservation(MovementGate gate, VmName vm, Movement movement) : IDisposable
@@ -37,10 +55,6 @@ internal sealed class MovementGate(Board board)
 
         public Movement Movement => movement;
 
-        public void Dispose()
-        {
-            lock (gate._gate)
-                gate._reserved.Remove(this);
-        }
+        public void Dispose() => gate.Free(this);
     }
 }

@@ -1,6 +1,7 @@
 using Fabric.Benchmarks;
 using Fabric.Benchmarks.Compare;
 using Fabric.Benchmarks.Journal;
+using Fabric.Benchmarks.Scale;
 using Fabric.Benchmarks.Soak;
 using Fabric.Core;
 
@@ -30,6 +31,7 @@ try
     {
         "compare-qemu" => await CompareQemu.RunAsync(options, Console.Out, interrupt.Token),
         "journal" => await JournalBench.RunAsync(options, Console.Out, interrupt.Token),
+        "scale" => await ScaleBench.RunAsync(options, Console.Out, interrupt.Token),
         "soak" => await SoakCommand.RunAsync(options, Console.Out, interrupt.Token),
         _ => Refuse($"There is no benchmark '{command}'."),
     };
@@ -47,6 +49,6 @@ catch (FabricException error)
 static int Refuse(string why)
 {
     Console.Error.WriteLine(why);
-    Console.Error.WriteLine(CompareQemu.Usage + "\n" + SoakCommand.Usage + "\n" + JournalBench.Usage);
+    Console.Error.WriteLine(CompareQemu.Usage + "\n" + SoakCommand.Usage + "\n" + JournalBench.Usage + "\n" + ScaleBench.Usage);
     return 2;
 }

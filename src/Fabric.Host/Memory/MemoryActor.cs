@@ -18,7 +18,7 @@ namespace Fabric.Host.Memory;
 
 internal sealed partial class MemoryActor(IActorRef<VmMessage> vm, IDataPlane plane, MemoryMetrics metrics, Random random, ILogger logger) : Actor<MemoryMessage>
 {
-    private static readonly TimeSpan ProgressPeriod = TimeSpan.FromMilliseconds(100);
+    private static readonly TimeSpan ProgressPeriod = TimeSpan.FromMilliseconds(250);
     private static readonly TimeSpan ConnectDeadline = TimeSpan.FromSeconds(10);
     private static readonly TimeSpan IdlePause = TimeSpan.FromMilliseconds(5);
     private static readonly TimeSpan MinBackoff = TimeSpan.FromMilliseconds(50);

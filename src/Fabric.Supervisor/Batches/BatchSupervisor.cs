@@ -46,8 +46,9 @@ internal sealed class BatchSupervisor(ControlServices services, ShardTenure tenu
         services.Board.Publish(_state!);
         if (_state!.EndedAt is not null)
             return;
-        _subscriptions.Add(services.Board.Subscribe(Board.MigrationTopic, QueueLook));
-        _subscriptions.Add(services.Board.Subscribe(Board.VmTopic, QueueLook));
+        // Only what concerns its own VMs, and room under the limits: a hundred batches that look at every step of every migration do nothing else.
+        _subscriptions.Add(services.Board.Subscribe(Board.RoomTopic, QueueLook));
+        _subscriptions.AddRange(_state.Items.Where(static item => !item.Over).Select(item => services.Board.Subscribe(Board.VmTopic(item.Vm), QueueLook)));
         Cordon();
     }
 
@@ -197,7 +198,7 @@ internal sealed class BatchSupervisor(ControlServices services, ShardTenure tenu
         var vm = services.Board.Vm(item.Vm);
         if (vm is not { Status: Vms.VmStatus.Present, Spec: { } spec } || tried.Count >= services.Options.BatchAttempts)
             return new ItemFailed(services.Now, item.Vm, why);
-        var hosts = services.Hosts.All.Select(h => MigrationRules.AsDestination(services, h.Registration.Name)).ToList();
+        var hosts = EvacuationPlanner.Destinations(services, []);
         var avoid = new Dictionary<VmName, IReadOnlySet<HostName>> { [item.Vm] = tried };
         var placement = BatchPlanner.Place(_state!.Plan.Host, [new PlannerVm(spec, null)], hosts, avoid)[0];
         return placement.Destination is { } elsewhere

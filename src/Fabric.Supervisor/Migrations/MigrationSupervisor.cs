@@ -48,8 +48,12 @@ internal sealed partial class MigrationSupervisor(ControlServices services, Shar
 
         services.Clock.NotBefore(events[^1].At); // another node's clock may be ahead: deadlines count from there
         Apply(events);
-        _subscriptions.Add(services.Board.Subscribe(Board.HostTopic(plan.Source), QueueLook));
-        _subscriptions.Add(services.Board.Subscribe(Board.HostTopic(plan.Destination), QueueLook));
+        foreach (var host in new[] { plan.Source, plan.Destination })
+        {
+            _subscriptions.Add(services.Board.Subscribe(Board.HostTopic(host), QueueLook));
+            _subscriptions.Add(services.Board.Subscribe(Board.HostVmTopic(host, plan.Vm), QueueLook));
+        }
+
         await AdvanceAsync();
     }
 

@@ -39,13 +39,13 @@ public sealed class BatchPlannerTests
     }
 
     [Fact]
-    public void Limits_hold_per_source_destination_and_link()
+    public void A_vm_without_a_place_in_a_data_centre_names_a_few_hosts()
     {
-        var (ab, ac, cb) = (new Movement(A, B), new Movement(A, C), new Movement(C, B));
-        Assert.Equal([0, 1], BatchPlanner.Admit([ab, ab, ab, ac], [], new BatchLimits(2, 2, 2)));
-        Assert.Equal([0, 2], BatchPlanner.Admit([ab, ab, ac, ac], [], new BatchLimits(4, 4, 1)));
-        Assert.Equal([0], BatchPlanner.Admit([ab, cb], [], new BatchLimits(4, 1, 4)));
-        Assert.Empty(BatchPlanner.Admit([ab], [ac, ac], new BatchLimits(2, 2, 2)));
+        var hosts = Enumerable.Range(0, 1000).Select(static i => Host(HostName.Parse($"h{i}"), 1)).ToList();
+        string why = BatchPlanner.Place(A, [Vm("v", 8)], hosts)[0].Why!.Message;
+        Assert.Contains("'h0' has 1.0 GiB", why, StringComparison.Ordinal);
+        Assert.EndsWith($" Nor can {1000 - BatchPlanner.HostsNamed} others.", why, StringComparison.Ordinal);
+        Assert.True(why.Length < 2000, why);
     }
 
     private static PlannerVm Vm(string name, long gib) => new(

@@ -180,6 +180,27 @@ public sealed class ControlPlaneTests
         Assert.Contains("beta", stays.Why, StringComparison.Ordinal);
     }
 
+    /// <summary>Gamma is the roomiest by what hosts say; what counts is what the first evacuation leaves of it, and that once.</summary>
+    [Theory]
+    [InlineData(7, "delta")]
+    [InlineData(12, "gamma")]
+    public async Task An_evacuation_is_planned_with_what_another_one_brings(int gamma, string destination)
+    {
+        await using var bench = await ControlBench.StartAsync(
+            null, null, ("alpha", 5 * ByteSize.Gibi), ("beta", 5 * ByteSize.Gibi), ("gamma", gamma * ByteSize.Gibi), ("delta", 6 * ByteSize.Gibi));
+        bench.Gateway.Allow = static step => step != "converge";
+        await bench.CreateAsync("web", Alpha, 4 * ByteSize.Gibi);
+        await bench.CreateAsync("db", Beta, 4 * ByteSize.Gibi);
+        var first = await bench.Control.EvacuateAsync(new EvacuateRequest(Alpha, null, false, MigrationOptions.Default, null), default);
+        Assert.Equal(Gamma, Assert.Single(first.Items).Destination);
+        var request = new EvacuateRequest(Beta, null, true, MigrationOptions.Default, null);
+        Assert.Equal(destination, Assert.Single((await bench.Control.EvacuateAsync(request, default)).Items).Destination!.Value.Value);
+        await bench.UntilAsync(async () => (await bench.Control.ListMigrationsAsync(default)).Any(static m => m.State == "pushing"), "it pushes");
+        await bench.UntilAsync(
+            async () => (await bench.Control.ListHostsAsync(default)).Single(static h => h.Name == Gamma).MemoryFreeBytes == (gamma - 4) * ByteSize.Gibi, "gamma says that it has less");
+        Assert.Equal(destination, Assert.Single((await bench.Control.EvacuateAsync(request, default)).Items).Destination!.Value.Value);
+    }
+
     [Fact]
     public async Task A_deleted_vm_is_gone_and_its_name_is_used_again_at_a_higher_epoch()
     {
