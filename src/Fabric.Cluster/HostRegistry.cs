@@ -34,7 +34,7 @@ public sealed class HostRegistry(TimeProvider time)
     public void SetCordoned(HostName host, bool cordoned) =>
         ImmutableInterlocked.Update(ref _cordoned, static (set, change) => change.cordoned ? set.Add(change.host) : set.Remove(change.host), (host, cordoned));
 
-    /// <summary>Takes a registration; true when it is a new host, a new incarnation, or the agent moved.</summary>
+    /// <summary>Takes a registration; true when it is a new host, a new incarnation, or the agent or its site moved.</summary>
     /// <exception cref="FabricException">invalid-argument, naming the field; exhausted beyond <see cref="MostHosts"/>.</exception>
     public bool Register(HostRegistration registration)
     {
@@ -43,7 +43,8 @@ public sealed class HostRegistry(TimeProvider time)
         bool changed = !_hosts.TryGetValue(registration.Name, out var before)
             || before.Registration.Incarnation != registration.Incarnation
             || before.Registration.AgentUrl != registration.AgentUrl
-            || before.Registration.Data != registration.Data;
+            || before.Registration.Data != registration.Data
+            || before.Registration.Site != registration.Site;
         if (before is null && _hosts.Count >= MostHosts)
             throw new FabricException(ErrorCodes.Exhausted, $"Host '{registration.Name}' would be one more than {MostHosts}.", "Use a second control plane.");
         _hosts[registration.Name] = new RegisteredHost(registration, time.GetUtcNow(), time.GetTimestamp());

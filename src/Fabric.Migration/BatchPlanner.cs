@@ -3,8 +3,8 @@ using Fabric.Core;
 
 namespace Fabric.Migration;
 
-/// <summary>A possible destination. <paramref name="MemoryFreeBytes"/> as its agent says, before this batch.</summary>
-public sealed record PlannerHost(HostName Name, bool Cordoned, bool Reachable, long MemoryFreeBytes, int Vms, IReadOnlyList<MachineKind> Machines);
+/// <summary>A possible destination. <paramref name="MemoryFreeBytes"/> as its agent says, before this batch. <paramref name="Site"/>: null when it was given none.</summary>
+public sealed record PlannerHost(HostName Name, bool Cordoned, bool Reachable, long MemoryFreeBytes, int Vms, IReadOnlyList<MachineKind> Machines, SiteName? Site = null);
 
 /// <summary><paramref name="Obstacle"/>: why it cannot move whatever the destination, or null.</summary>
 public sealed record PlannerVm(VmSpec Spec, FabricError? Obstacle);
@@ -24,7 +24,8 @@ public readonly record struct Movement(HostName Source, HostName Destination);
 public static class BatchPlanner
 {
     /// <summary>
-    /// Largest VM first, each to the host that then has most memory left (worst fit, which spreads), ties to fewer VMs, then by name. What finds no place stays, with the reason.
+    /// Largest VM first, each to a host of the source's own site if one can take it, among these to the one that then has most memory left (worst fit, which spreads), ties to
+    /// fewer VMs, then by name. What finds no place stays, with the reason. The source's site is that of its row in <paramref name="hosts"/>; without one no site is preferred.
     /// The answer is in the order of <paramref name="vms"/>. <paramref name="avoid"/>: destinations that already failed for a VM.
     /// </summary>
     public static IReadOnlyList<Placement> Place(
@@ -34,6 +35,7 @@ public static class BatchPlanner
         ArgumentNullException.ThrowIfNull(hosts);
         var free = hosts.ToDictionary(static h => h.Name, static h => h.MemoryFreeBytes);
         var count = hosts.ToDictionary(static h => h.Name, static h => h.Vms);
+        var site = hosts.FirstOrDefault(h => h.Name == source)?.Site;
         var placed = new Dictionary<VmName, Placement>();
         foreach (var vm in vms.OrderByDescending(static v => v.Spec.MemoryBytes).ThenBy(static v => v.Spec.Name.Value, StringComparer.Ordinal))
         {
@@ -46,7 +48,7 @@ public static class BatchPlanner
             var avoided = avoid?.GetValueOrDefault(vm.Spec.Name);
             var best = hosts
                 .Where(h => h.Name != source && Refusal(vm.Spec, h with { MemoryFreeBytes = free[h.Name] }) is null && avoided?.Contains(h.Name) != true)
-                .OrderByDescending(h => free[h.Name]).ThenBy(h => count[h.Name]).ThenBy(static h => h.Name.Value, StringComparer.Ordinal)
+                .OrderBy(h => site is null || h.Site == site ? 0 : 1).ThenByDescending(h => free[h.Name]).ThenBy(h => count[h.Name]).ThenBy(static h => h.Name.Value, StringComparer.Ordinal)
                 .FirstOrDefault();
             if (best is null)
             {

@@ -36,7 +36,8 @@ internal static class Reports
         var vms = level.Facts?.Vms.Where(static vm => vm.Owner).Select(static vm => vm.Name) ?? [];
         return new HostReport(
             registration.Name, state, cordoned, registration.AgentUrl, registration.Data, registration.MemoryBytes, level.Facts?.MemoryFreeBytes ?? 0, registration.Cpus,
-            [.. vms.OrderBy(static name => name.Value, StringComparer.Ordinal)], host.LastSeen, registration.Version);
+            [.. vms.OrderBy(static name => name.Value, StringComparer.Ordinal)], host.LastSeen, registration.Version,
+            registration.Site);
     }
 
     public static VmReport Of(VmState vm, Board board)

@@ -28,7 +28,8 @@ public sealed record ErrorBodyShort(string Code, string Message);
 
 /// <summary>GET /v1/hosts/{name}. state: ready, cordoned, unreachable.</summary>
 public sealed record HostReport(
-    HostName Name, string State, bool Cordoned, Uri? AgentUrl, DataEndpoint? Data, long MemoryBytes, long MemoryFreeBytes, int Cpus, IReadOnlyList<VmName> Vms, DateTimeOffset? LastSeen, string? Version);
+    HostName Name, string State, bool Cordoned, Uri? AgentUrl, DataEndpoint? Data, long MemoryBytes, long MemoryFreeBytes, int Cpus, IReadOnlyList<VmName> Vms, DateTimeOffset? LastSeen, string? Version,
+    SiteName? Site = null);
 
 /// <summary>GET /v1/vms/{name}. state: running, paused, migrating, starting, exited, lost, unknown.</summary>
 public sealed record VmReport(

@@ -10,6 +10,7 @@ internal static class Views
     [
         new("name", h => h.Name.Value),
         new("state", h => h.State),
+        new("site", h => h.Site?.Value ?? Words.None),
         new("vms", h => Words.Number(h.Vms.Count), Right: true),
         new("memory", h => Words.Bytes(h.MemoryBytes), Right: true),
         new("free", h => Words.Bytes(h.MemoryFreeBytes), Right: true),

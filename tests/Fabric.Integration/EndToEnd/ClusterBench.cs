@@ -44,11 +44,13 @@ internal sealed class ClusterBench : IAsyncDisposable
     internal static void RequireKvm() =>
         Skip.IfNot(Preflight.Run(new PreflightOptions()).Single(c => c.Name == "kvm").Ok, "/dev/kvm cannot be used");
 
-    internal static async Task<ClusterBench> StartAsync(int hosts)
+    internal static Task<ClusterBench> StartAsync(int hosts, int controls = 1) => StartAsync(ClusterTopology.Of(controls, hosts, null));
+
+    internal static async Task<ClusterBench> StartAsync(ClusterTopology topology)
     {
         string directory = System.IO.Directory.CreateTempSubdirectory("fe-").FullName;
         var cluster = LocalCluster.Create(
-            new LocalClusterOptions { Directory = directory, Daemon = Daemon, Hosts = hosts, Ephemeral = true }, TimeProvider.System, new Random());
+            new LocalClusterOptions { Directory = directory, Daemon = Daemon, Topology = topology, Ephemeral = true }, TimeProvider.System, new Random());
         try
         {
             await cluster.StartAsync(CancellationToken.None);
