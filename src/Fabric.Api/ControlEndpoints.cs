@@ -87,6 +87,14 @@ public static class ControlEndpoints
             await control().DeleteVmAsync(RequestInput.Vm(context), RequestInput.Flag(context, "force"), context.RequestAborted);
             context.Response.StatusCode = StatusCodes.Status204NoContent;
         });
+        routes.MapPost("/v1/vms/{id}/repair", async context =>
+        {
+            var request = await JsonBodies.ReadAsync(context, ApiJson.Default.RepairRequest, "{reason}");
+            if (request.Reason is { Length: > Limits.ReasonCharacters })
+                throw new FabricException(ErrorCodes.InvalidArgument, "The reason is too long.", $"Use at most {Limits.ReasonCharacters} characters.");
+            var report = await control().RepairAsync(RequestInput.Vm(context), request.Reason, context.RequestAborted);
+            await JsonBodies.WriteAsync(context, report, ApiJson.Default.RepairReport);
+        });
         routes.MapGet("/v1/vms/{id}/console", async context =>
         {
             long offset = RequestInput.Number(context, "offset", 0, 0, long.MaxValue);

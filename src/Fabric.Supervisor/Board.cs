@@ -53,8 +53,11 @@ internal sealed class Board(TimeProvider time, TimeSpan registerWithin)
     /// <summary>From now on hosts can register.</summary>
     public void Open() => Interlocked.CompareExchange(ref _openedAt, time.GetUtcNow().UtcTicks, 0);
 
+    /// <summary>Whether every host that lives has had the time to register here.</summary>
+    public bool HostsAreKnown => Opened is { } opened && time.GetUtcNow() - opened >= registerWithin;
+
     /// <summary>What to say of a host that is not registered: for a moment after this node's start that means nothing.</summary>
-    public FabricError UnknownHost(HostName host) => Opened is { } opened && time.GetUtcNow() - opened >= registerWithin
+    public FabricError UnknownHost(HostName host) => HostsAreKnown
         ? new FabricError(ErrorCodes.NotFound, $"There is no host '{host}'.", "fabric host list")
         : new FabricError(ErrorCodes.Unreachable, $"Host '{host}' has not registered with this control node, which started a moment ago.", "Try again in a few seconds.");
 

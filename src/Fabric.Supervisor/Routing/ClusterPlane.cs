@@ -70,6 +70,9 @@ public sealed class ClusterPlane(ControlPlane here, ShardRouter router) : IContr
             "vm/" + found.Vm, repeatable: false, () => here.AbortMigrationAsync(id, reason, cancellation), peer => peer.AbortMigrationAsync(id, reason, cancellation), cancellation);
     }
 
+    public Task<RepairReport> RepairAsync(VmName vm, string? reason, CancellationToken cancellation) => ShownAsync(
+        router.RunAsync("vm/" + vm, repeatable: true, () => here.RepairAsync(vm, reason, cancellation), peer => peer.RepairAsync(vm, reason, cancellation), cancellation), cancellation);
+
     public Task<EvacuationReport> EvacuateAsync(EvacuateRequest request, CancellationToken cancellation)
     {
         ArgumentNullException.ThrowIfNull(request);

@@ -19,5 +19,10 @@ public interface IShardCommands
     /// <summary>Refused (refused-by-safety, with the reason) once the run token may have left the source.</summary>
     Task<MigrationReport> AbortMigrationAsync(string idOrPrefix, string? reason, CancellationToken cancellation);
 
+    /// <summary>
+    /// Asks every host about the VM and makes the journal say what is true; a refusal is an outcome, not an exception, since what the hosts said goes with it. Agents are told nothing.
+    /// </summary>
+    Task<RepairReport> RepairAsync(VmName vm, string? reason, CancellationToken cancellation);
+
     Task<EvacuationReport> EvacuateAsync(EvacuateRequest request, CancellationToken cancellation);
 }

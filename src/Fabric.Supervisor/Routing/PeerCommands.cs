@@ -18,6 +18,8 @@ public sealed class PeerCommands(ControlClient client) : IShardCommands, IDispos
 
     public Task<MigrationReport> AbortMigrationAsync(string idOrPrefix, string? reason, CancellationToken cancellation) => client.AbortAsync(idOrPrefix, reason, cancellation);
 
+    public Task<RepairReport> RepairAsync(VmName vm, string? reason, CancellationToken cancellation) => client.RepairAsync(vm, reason, cancellation);
+
     public Task<EvacuationReport> EvacuateAsync(EvacuateRequest request, CancellationToken cancellation) => client.EvacuateAsync(request, cancellation);
 
     public void Dispose() => client.Dispose();

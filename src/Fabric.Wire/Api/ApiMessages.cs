@@ -79,6 +79,8 @@ public sealed record Listing<T>(IReadOnlyList<T> Items);
 [JsonSerializable(typeof(MigrateRequest))]
 [JsonSerializable(typeof(AbortRequest))]
 [JsonSerializable(typeof(EvacuateRequest))]
+[JsonSerializable(typeof(RepairRequest))]
+[JsonSerializable(typeof(RepairReport))]
 [JsonSerializable(typeof(ConsoleChunk))]
 [JsonSerializable(typeof(ChangeReport))]
 [JsonSerializable(typeof(EventPage))]

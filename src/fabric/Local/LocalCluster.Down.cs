@@ -36,12 +36,12 @@ public sealed partial class LocalCluster
 
     private async Task DeleteVmsAsync(Action<string> say, CancellationToken cancellation)
     {
-        var alive = Controls.Zip(ApiUrls).Where(c => ProcessOf(c.First) is not null).Select(static c => c.Second).FirstOrDefault();
-        if (_record.ApiUrl is null || alive is null)
+        var alive = Controls.Zip(ApiUrls).Where(c => ProcessOf(c.First) is not null).Select(static c => c.Second).ToList();
+        if (alive.Count == 0)
             return;
         using var deadline = new CancellationTokenSource(DeleteWithin, _time);
         using var either = CancellationTokenSource.CreateLinkedTokenSource(cancellation, deadline.Token);
-        using var client = new ControlClient(alive);
+        using var client = new ControlClient(alive, _time, new Random());
         try
         {
             var vms = await client.VmsAsync(either.Token);

@@ -1,4 +1,5 @@
 using System.Globalization;
+using Fabric.Core;
 using Fabric.Wire.Api;
 
 namespace Fabric.Cli.Output;
@@ -21,6 +22,19 @@ internal static class Views
         new("version", h => h.Version ?? Words.None, Wide: true),
         new("vm names", h => h.Vms.Count == 0 ? Words.None : string.Join(',', h.Vms), Wide: true),
     ];
+
+    public static IReadOnlyList<Column<RepairHost>> RepairHosts { get; } =
+    [
+        new("host", h => h.Host.Value),
+        new("may run", h => h.Answered ? Words.YesNo(h.Owner).ToLowerInvariant() : "?"),
+        new("machine", h => !h.Answered ? h.Error ?? "no answer" : h.State is { } state ? Words.Name(state) : "none"),
+        new("epoch", h => h.Epoch?.ToString() ?? Words.None, Right: true),
+        new("pid", h => Words.Number(h.ProcessId), Right: true),
+        new("outgoing", h => h.Outgoing is { } to ? Move(Words.Name(to.Phase), to.Migration, to.Epoch) : Words.None),
+        new("incoming", h => h.Incoming is { } from ? Move(Words.Name(from.Phase), from.Migration, from.Epoch) : Words.None),
+    ];
+
+    private static string Move(string phase, MigrationId id, Epoch epoch) => $"{phase} {Words.ShortId(id)} (epoch {epoch})";
 
     public static IReadOnlyList<Column<EventReport>> Events { get; } =
     [

@@ -82,6 +82,12 @@ internal sealed class FakeControlPlane : IControlPlane
             ? Answer(found)
             : Task.FromException<MigrationReport>(new FabricException(ErrorCodes.NotFound, $"There is no migration '{idOrPrefix}'.", "fabric migration list"));
 
+    public Task<RepairReport> RepairAsync(VmName vm, string? reason, CancellationToken cancellation) => Task.FromResult(vm.Value == "split"
+        ? new RepairReport(vm, "refused", new ErrorBodyShort(ErrorCodes.RefusedBySafety, "2 hosts say that they may run it."), null, null, null, [Word("alpha"), Word("beta")])
+        : new RepairReport(vm, "adopted", null, HostName.Parse("beta"), new Epoch(7), null, [Word("beta")]));
+
+    private static RepairHost Word(string host) => new(HostName.Parse(host), true, null, true, VmRunState.Running, new Epoch(7), 4711, null, null);
+
     public Task<MigrationReport> AbortMigrationAsync(string idOrPrefix, string? reason, CancellationToken cancellation)
     {
         AbortReason = reason;

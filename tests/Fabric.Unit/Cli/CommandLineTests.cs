@@ -109,6 +109,7 @@ public sealed class CommandLineTests : IAsyncLifetime
     [InlineData("vm", "liste")]
     [InlineData("demo", "--hosts", "2")]
     [InlineData("--api", "not a url", "vm", "list")]
+    [InlineData("--server", "http://127.0.0.1:1,ftp://127.0.0.1:2", "vm", "list")]
     public async Task Wrong_usage_ends_with_2_and_a_reason(params string[] arguments)
     {
         var run = await CliRun.Async(_server.Url, arguments);
@@ -154,6 +155,22 @@ public sealed class CommandLineTests : IAsyncLifetime
         _control.Evacuations[0] = Samples.Evacuation(state);
         var run = await CliRun.Async(_server.Url, "evacuate", "alpha", "--wait");
         Assert.Equal(expected, run.Code);
+    }
+
+    [Theory]
+    [InlineData("web-1", ExitCode.Done, "adopted", "beta ")]
+    [InlineData("split", ExitCode.Refused, "refused", "alpha")]
+    public async Task A_repair_shows_what_every_host_says_and_its_outcome_decides_the_exit_code(string vm, int expected, string outcome, string host)
+    {
+        var run = await CliRun.Async(_server.Url, "migration", "repair", vm);
+        Assert.Equal(expected, run.Code);
+        Assert.Contains(outcome, run.Talk, StringComparison.Ordinal);
+        Assert.Contains(host, run.Out, StringComparison.Ordinal);
+        var json = await CliRun.Async(_server.Url, "migration", "repair", vm, "-o", "json");
+        Assert.Equal(expected, json.Code);
+        using var report = JsonDocument.Parse(json.Out);
+        Names(report.RootElement, "vm", "outcome", "error", "owner", "epoch", "ended", "hosts");
+        Names(report.RootElement.GetProperty("hosts")[0], "host", "answered", "error", "owner", "state", "epoch", "process_id", "outgoing", "incoming");
     }
 
     [Fact]
