@@ -46,9 +46,7 @@ public static class ControlEndpoints
             await JsonBodies.WriteAsync(context, new Listing<HostReport>(await control().ListHostsAsync(context.RequestAborted)), ApiJson.Default.ListingHostReport));
         routes.MapGet("/v1/hosts/{id}", async context =>
         {
-            var name = RequestInput.Host(context);
-            var host = (await control().ListHostsAsync(context.RequestAborted)).FirstOrDefault(h => h.Name == name)
-                ?? throw new FabricException(ErrorCodes.NotFound, $"There is no host '{name}'.", "fabric host list");
+            var host = await control().GetHostAsync(RequestInput.Host(context), context.RequestAborted);
             await JsonBodies.WriteAsync(context, host, ApiJson.Default.HostReport);
         });
         MapCordon("cordon", cordoned: true);
@@ -56,7 +54,8 @@ public static class ControlEndpoints
 
         void MapCordon(string verb, bool cordoned) => routes.MapPost("/v1/hosts/{id}/" + verb, async context =>
         {
-            var host = await control().SetCordonedAsync(RequestInput.Host(context), cordoned, context.RequestAborted);
+            string? reason = context.Request.ContentType is null ? null : (await JsonBodies.ReadAsync(context, ApiJson.Default.CordonRequest, "{reason}")).Reason;
+            var host = await control().SetCordonedAsync(RequestInput.Host(context), cordoned, reason, context.RequestAborted);
             await JsonBodies.WriteAsync(context, host, ApiJson.Default.HostReport);
         });
     }

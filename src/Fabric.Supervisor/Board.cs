@@ -8,8 +8,11 @@ using Fabric.Wire.Agent;
 
 namespace Fabric.Supervisor;
 
-/// <summary>What a host last said and since when it is silent. <paramref name="Facts"/>: null before the first.</summary>
-internal sealed record HostLevel(HostFacts? Facts, DateTimeOffset? UnreachableSince)
+/// <summary>
+/// What a host last said and since when it is silent. <paramref name="Facts"/>: null before the first. <paramref name="AnswersSince"/>: the first facts after this node's start, or after
+/// the last silence.
+/// </summary>
+internal sealed record HostLevel(HostFacts? Facts, DateTimeOffset? UnreachableSince, DateTimeOffset? AnswersSince = null)
 {
     public VmFact? Vm(VmName name) => Facts?.Vms.FirstOrDefault(vm => vm.Name == name);
 

@@ -6,7 +6,8 @@ namespace Fabric.Supervisor.Routing;
 /// <summary>What changes an entity: only the control node that holds its shard can do it. It refuses with not-held what it does not hold; then nothing was done.</summary>
 public interface IShardCommands
 {
-    Task<HostReport> SetCordonedAsync(HostName host, bool cordoned, CancellationToken cancellation);
+    /// <summary>A host that is cordoned already keeps its first <paramref name="reason"/>.</summary>
+    Task<HostReport> SetCordonedAsync(HostName host, bool cordoned, string? reason, CancellationToken cancellation);
 
     Task<VmReport> CreateVmAsync(CreateVmRequest request, CancellationToken cancellation);
 

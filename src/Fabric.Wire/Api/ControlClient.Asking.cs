@@ -64,6 +64,9 @@ public sealed partial class ControlClient
     /// <summary>Told the node that does not answer, why, and the one that is asked next. Any thread. Set before the first request.</summary>
     public Action<Uri, string, Uri>? MovedOn { get; init; }
 
+    /// <summary>The code of the error when no node was reached at all, so that nothing was done: not-held, for nodes among themselves, lets a router ask again.</summary>
+    public string UntouchedCode { get; init; } = ErrorCodes.Unreachable;
+
     /// <summary>The node that is asked first now.</summary>
     public Uri Url => _urls[Volatile.Read(ref _current)];
 
@@ -147,7 +150,7 @@ public sealed partial class ControlClient
             // Without our deadline it is the transport's own, for making a connection.
             return (null, deadline.IsCancellationRequested
                 ? new Failure(new FabricError(ErrorCodes.DeadlineExceeded, $"{url} gave no answer within {within.TotalSeconds:0} s.", Unknown), late, Untouched: false)
-                : new Failure(NoAnswer(url, late.Message), late, Untouched: true));
+                : new Failure(NoAnswer(url, late.Message, UntouchedCode), late, Untouched: true));
         }
 
         if (answer.IsSuccessStatusCode)
@@ -159,19 +162,19 @@ public sealed partial class ControlClient
         }
     }
 
-    private static Failure Broken(Uri url, HttpRequestException broken, Repeat repeat)
+    private Failure Broken(Uri url, HttpRequestException broken, Repeat repeat)
     {
         string why = (broken.InnerException ?? broken).Message;
         if (broken.HttpRequestError is HttpRequestError.ConnectionError or HttpRequestError.NameResolutionError)
-            return new Failure(NoAnswer(url, why), broken, Untouched: true);
+            return new Failure(NoAnswer(url, why, UntouchedCode), broken, Untouched: true);
         return new Failure(
             repeat == Repeat.Never ? new FabricError(ErrorCodes.DeadlineExceeded, $"{url} broke off before it answered: {why}", Unknown) : NoAnswer(url, why), broken, Untouched: false);
     }
 
     private const string Unknown = "Whether the request had an effect is unknown: ask with a 'list' or 'show' command.";
 
-    private static FabricError NoAnswer(Uri url, string why) =>
-        new(ErrorCodes.Unreachable, $"No cluster answers at {url}: {why}", "Is it running? 'fabric up --detach' starts a local one.");
+    private static FabricError NoAnswer(Uri url, string why, string code = ErrorCodes.Unreachable) =>
+        new(code, $"No cluster answers at {url}: {why}", "Is it running? 'fabric up --detach' starts a local one.");
 
     private static async Task<FabricException> RefusalAsync(Uri url, HttpResponseMessage answer, CancellationToken cancellation)
     {

@@ -23,8 +23,8 @@ public sealed partial class ControlClient : IDisposable
 
     public Task<HostReport> HostAsync(HostName host, CancellationToken cancellation) => GetAsync($"v1/hosts/{host}", Api.HostReport, cancellation);
 
-    public Task<HostReport> SetCordonedAsync(HostName host, bool cordoned, CancellationToken cancellation) =>
-        SendAsync(HttpMethod.Post, $"v1/hosts/{host}/{(cordoned ? "cordon" : "uncordon")}", null, Repeat.Harmless, Api.HostReport, cancellation);
+    public Task<HostReport> SetCordonedAsync(HostName host, bool cordoned, string? reason, CancellationToken cancellation) => SendAsync(
+        HttpMethod.Post, $"v1/hosts/{host}/{(cordoned ? "cordon" : "uncordon")}", reason is null ? null : () => JsonContent.Create(new CordonRequest(reason), Api.CordonRequest), Repeat.Harmless, Api.HostReport, cancellation);
 
     public async Task<IReadOnlyList<VmReport>> VmsAsync(CancellationToken cancellation) => (await GetAsync("v1/vms", Api.ListingVmReport, cancellation)).Items;
 

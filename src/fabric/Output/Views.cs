@@ -23,6 +23,28 @@ internal static class Views
         new("vm names", h => h.Vms.Count == 0 ? Words.None : string.Join(',', h.Vms), Wide: true),
     ];
 
+    /// <summary>One host, as lines.</summary>
+    public static IReadOnlyList<Column<HostReport>> Host(TimeProvider time) =>
+    [
+        new("name", h => h.Name.Value),
+        new("state", h => h.Details?.Since is { } since ? $"{h.State}, since {Words.Ago(since, time)}" : h.State),
+        new("cordoned", h => !h.Cordoned ? "no" : h.Details?.Cordon is { } cordon ? $"{Words.Ago(cordon.At, time)}: {cordon.Reason ?? "no reason was given"}" : "yes"),
+        new("site", h => h.Site?.Value ?? Words.None),
+        new("agent", h => h.AgentUrl?.ToString() ?? Words.None),
+        new("data", h => h.Data is { } data ? $"{data.Address}:{data.Port}" : Words.None),
+        new("incarnation", h => h.Details?.Incarnation.ToString() ?? Words.None),
+        new("version", h => h.Version ?? Words.None),
+        new("seen", h => Words.Ago(h.LastSeen, time)),
+        new("memory", h => $"{Words.Bytes(h.Details?.MemoryUsedBytes)} used of {Words.Bytes(h.MemoryBytes)}"),
+        new("cpus", h => Words.Number(h.Cpus)),
+        new("vms", h => Lines(h.Details?.Machines, static m => $"{m.Vm}  {Words.Name(m.State)}  {(m.Owner ? "may run" : "may not run")}, epoch {m.Epoch}  {Words.Bytes(m.MemoryBytes)}")),
+        new("migrations", h => Lines(h.Details?.Moves, static m => $"{Words.ShortId(m.Migration)}  {m.Vm}  {(m.Direction == "in" ? "from" : "to")} {m.Peer}  {m.Phase}")),
+        new("answered by", h => h.Details?.AnsweredBy ?? Words.None),
+    ];
+
+    private static string Lines<T>(IReadOnlyList<T>? items, Func<T, string> line) =>
+        items is null or { Count: 0 } ? "none" : string.Concat(items.Select(item => Environment.NewLine + "  " + line(item)));
+
     public static IReadOnlyList<Column<RepairHost>> RepairHosts { get; } =
     [
         new("host", h => h.Host.Value),

@@ -18,16 +18,18 @@ public sealed class RepairTests
         await WhileStoppedAsync(bench, state => Copy(state, old));
         await bench.DoAsync("migrate", "web", "--to", "beta", "--wait");
         await WhileStoppedAsync(bench, state => Copy(old, state));
-        await ClusterBench.EventuallyAsync(async () => (await bench.AskAsync("host", "list")).EnumerateArray().All(static h => h.GetProperty("state").GetString() == "ready"), "hosts are back");
         Assert.Equal("alpha", (await bench.AskAsync("vm", "show", "web")).GetProperty("host").GetString());
 
         // A host that does not answer might have it as well.
         await bench.Cluster.StopAsync("alpha", CancellationToken.None);
-        var refused = await bench.RunAsync("migration", "repair", "web");
-        Assert.True(refused.Exit == ExitCode.Refused, refused.ToString());
+        Said? refused = null;
+        await ClusterBench.EventuallyAsync(
+            async () => (refused = await bench.RunAsync("migration", "repair", "web")).Exit != ExitCode.Failed, "the control node has waited for hosts to register"); // unreachable until then
+        Assert.True(refused!.Exit == ExitCode.Refused, refused.ToString());
         Assert.Contains("'alpha'", refused.Talk, StringComparison.Ordinal);
         Assert.Contains("beta", refused.Out, StringComparison.Ordinal);
         await bench.Cluster.StartAsync("alpha", CancellationToken.None);
+        await HostsAreBackAsync(bench);
 
         var report = await bench.AskAsync("migration", "repair", "web", "--reason", "restored from the copy of yesterday");
         Assert.Equal("adopted", report.GetProperty("outcome").GetString());
@@ -43,7 +45,11 @@ public sealed class RepairTests
         await bench.Cluster.StopAsync("control", CancellationToken.None);
         change(bench.Cluster.StateOf("control"));
         await bench.Cluster.StartAsync("control", CancellationToken.None);
+        await HostsAreBackAsync(bench);
     }
+
+    private static Task HostsAreBackAsync(ClusterBench bench) => ClusterBench.EventuallyAsync(
+        async () => (await bench.Client.HostsAsync(CancellationToken.None)).Count(static h => h.State == "ready") == 2, "both hosts are ready");
 
     /// <summary>The store's files, and no others of the target's.</summary>
     private static void Copy(string from, string to)

@@ -157,6 +157,30 @@ public sealed class CommandLineTests : IAsyncLifetime
         Assert.Equal(expected, run.Code);
     }
 
+    [Fact]
+    public async Task A_host_is_shown_with_what_it_does_and_who_says_so()
+    {
+        var run = await CliRun.Async(_server.Url, "host", "show", "alpha");
+        foreach (string part in new[] { "7f6b7ad9", "1.0 GiB used of 4.0 GiB", "web-1  running  may run, epoch 3", "web-2  from beta  pushing", "control-2", "127.0.0.1:7201" })
+            Assert.Contains(part, run.Out, StringComparison.Ordinal);
+        var json = await CliRun.Async(_server.Url, "host", "show", "alpha", "-o", "json");
+        using var report = JsonDocument.Parse(json.Out);
+        var details = report.RootElement.GetProperty("details");
+        Names(details, "since", "incarnation", "memory_used_bytes", "cordon", "machines", "moves", "answered_by");
+        Names(details.GetProperty("cordon"), "at", "reason");
+        Names(details.GetProperty("machines")[0], "vm", "state", "owner", "epoch", "process_id", "memory_bytes");
+        Names(details.GetProperty("moves")[0], "migration", "vm", "direction", "peer", "phase");
+    }
+
+    [Fact]
+    public async Task A_cordon_is_given_its_reason()
+    {
+        Assert.Equal(ExitCode.Done, (await CliRun.Async(_server.Url, "host", "cordon", "alpha", "--reason", "new disks")).Code);
+        Assert.Equal("new disks", _control.CordonReason);
+        Assert.Equal(ExitCode.Done, (await CliRun.Async(_server.Url, "host", "cordon", "alpha")).Code);
+        Assert.Null(_control.CordonReason);
+    }
+
     [Theory]
     [InlineData("web-1", ExitCode.Done, "adopted", "beta ")]
     [InlineData("split", ExitCode.Refused, "refused", "alpha")]

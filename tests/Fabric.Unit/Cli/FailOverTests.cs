@@ -78,6 +78,18 @@ public sealed class FailOverTests
         Assert.InRange(network.Asked.Count, 3, 300);
     }
 
+    /// <summary>What a router may send again: a node that was not reached has done nothing, one that broke off may have.</summary>
+    [Theory]
+    [InlineData("x", ErrorCodes.NotHeld)]
+    [InlineData("!", ErrorCodes.DeadlineExceeded)]
+    public async Task Between_nodes_a_refused_connection_is_certain(string node, string expected)
+    {
+        using var network = new Network(node);
+        using var client = new ControlClient(new Uri("http://127.0.0.1:1/"), network) { UntouchedCode = ErrorCodes.NotHeld };
+        var error = await Assert.ThrowsAsync<FabricException>(() => AskAsync(client, "create"));
+        Assert.Equal(expected, error.Error.Code);
+    }
+
     [Fact]
     public async Task A_repeated_migration_carries_the_same_request_id()
     {
@@ -106,7 +118,7 @@ public sealed class FailOverTests
                 await client.EvacuateAsync(new EvacuateRequest(HostName.Parse("beta"), null, false, MigrationOptions.Default, Guid.NewGuid()), default);
                 break;
             case "cordon":
-                await client.SetCordonedAsync(HostName.Parse("beta"), cordoned: true, default);
+                await client.SetCordonedAsync(HostName.Parse("beta"), cordoned: true, null, default);
                 break;
             case "create":
                 await client.CreateVmAsync(new CreateVmRequest(Spec, HostName.Parse("beta")), default);

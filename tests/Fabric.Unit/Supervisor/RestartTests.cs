@@ -131,8 +131,8 @@ public sealed class RestartTests
                 await control.DeleteVmAsync(Web, false, default);
                 return;
             case "uncordon":
-                await control.SetCordonedAsync(Beta, true, default);
-                await control.SetCordonedAsync(Beta, false, default);
+                await control.SetCordonedAsync(Beta, true, null, default);
+                await control.SetCordonedAsync(Beta, false, null, default);
                 return;
             case "repair":
                 Locked(bench, () =>
