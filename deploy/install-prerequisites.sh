@@ -2,8 +2,10 @@
 # Installs what Fabric needs on Debian or Ubuntu besides the .NET SDK. Does nothing where all is there.
 #
 #   deploy/install-prerequisites.sh            install what is missing
-#   deploy/install-prerequisites.sh --tests    also what only the tests need: the PostgreSQL server's programs (no server is set up or started)
-#   deploy/install-prerequisites.sh --check    only say what is missing; exit 1 if something is (may follow --tests)
+#   deploy/install-prerequisites.sh --postgresql
+#                                              also the PostgreSQL server's programs, for 'fabric up' with a server of its own (none is set up or started)
+#   deploy/install-prerequisites.sh --tests    also what only the tests need: the same programs
+#   deploy/install-prerequisites.sh --check    only say what is missing; exit 1 if something is (may follow --postgresql or --tests)
 #
 # Exit 0: everything is there. Exit 1: something is missing and could not be installed; the message holds the command that
 # an administrator must run. Never asks for a password.
@@ -25,10 +27,19 @@ wanted=(
   static-busybox:busybox-static
 )
 
-if [ "${1:-}" = --tests ]; then
-  wanted+=(postgres-server:postgresql)
-  shift
-fi
+case "${1:-}" in
+  --postgresql | --tests)
+    wanted+=(postgres-server:postgresql)
+    shift
+    ;;
+esac
+case "${1:-}" in
+  "" | --check) ;;
+  *)
+    echo "prerequisites: '$1' is not understood; the head of $0 lists what is" >&2
+    exit 1
+    ;;
+esac
 
 is_there() {
   case $1 in
@@ -80,8 +91,8 @@ say "installing (this may take some minutes)"
 wait=(-o DPkg::Lock::Timeout=300)
 install() { run apt-get install -y -q --no-install-recommends "${wait[@]}" "$@"; }
 
-# Debian makes and starts a server of its own with the package, unless it is told before: the tests start theirs.
-no_cluster=/etc/postgresql-common/createcluster.d/fabric-tests.conf
+# Debian makes and starts a server of its own with the package, unless it is told before: 'fabric up' and the tests start theirs.
+no_cluster=/etc/postgresql-common/createcluster.d/fabric.conf
 install_all() {
   case " ${missing[*]} " in
     *" postgresql "*)

@@ -46,9 +46,7 @@ public static class ControlEndpoints
             await JsonBodies.WriteAsync(context, new Listing<HostReport>(await control().ListHostsAsync(context.RequestAborted)), ApiJson.Default.ListingHostReport));
         routes.MapGet("/v1/hosts/{id}", async context =>
         {
-            var name = RequestInput.Host(context);
-            var host = (await control().ListHostsAsync(context.RequestAborted)).FirstOrDefault(h => h.Name == name)
-                ?? throw new FabricException(ErrorCodes.NotFound, $"There is no host '{name}'.", "fabric host list");
+            var host = await control().GetHostAsync(RequestInput.Host(context), context.RequestAborted);
             await JsonBodies.WriteAsync(context, host, ApiJson.Default.HostReport);
         });
         MapCordon("cordon", cordoned: true);
@@ -56,7 +54,8 @@ public static class ControlEndpoints
 
         void MapCordon(string verb, bool cordoned) => routes.MapPost("/v1/hosts/{id}/" + verb, async context =>
         {
-            var host = await control().SetCordonedAsync(RequestInput.Host(context), cordoned, context.RequestAborted);
+            string? reason = context.Request.ContentType is null ? null : (await JsonBodies.ReadAsync(context, ApiJson.Default.CordonRequest, "{reason}")).Reason;
+            var host = await control().SetCordonedAsync(RequestInput.Host(context), cordoned, reason, context.RequestAborted);
             await JsonBodies.WriteAsync(context, host, ApiJson.Default.HostReport);
         });
     }
@@ -86,6 +85,14 @@ public static class ControlEndpoints
         {
             await control().DeleteVmAsync(RequestInput.Vm(context), RequestInput.Flag(context, "force"), context.RequestAborted);
             context.Response.StatusCode = StatusCodes.Status204NoContent;
+        });
+        routes.MapPost("/v1/vms/{id}/repair", async context =>
+        {
+            var request = await JsonBodies.ReadAsync(context, ApiJson.Default.RepairRequest, "{reason}");
+            if (request.Reason is { Length: > Limits.ReasonCharacters })
+                throw new FabricException(ErrorCodes.InvalidArgument, "The reason is too long.", $"Use at most {Limits.ReasonCharacters} characters.");
+            var report = await control().RepairAsync(RequestInput.Vm(context), request.Reason, context.RequestAborted);
+            await JsonBodies.WriteAsync(context, report, ApiJson.Default.RepairReport);
         });
         routes.MapGet("/v1/vms/{id}/console", async context =>
         {

@@ -47,7 +47,8 @@ internal sealed class RequestGate(RequestDelegate next, TimeProvider time, IHost
         catch (OperationCanceledException) when (life.ApplicationStopping.IsCancellationRequested)
         {
             context.RequestAborted = connection;
-            await AnswerAsync(context, new FabricError(ErrorCodes.Unreachable, "This node is stopping.", "Ask again, or ask another node."), null);
+            string code = HttpMethods.IsGet(context.Request.Method) ? ErrorCodes.NotHeld : ErrorCodes.Unreachable; // what only asks has certainly done nothing
+            await AnswerAsync(context, new FabricError(code, "This node is stopping.", "Ask again, or ask another node."), null);
         }
         catch (OperationCanceledException) when (deadline.IsCancellationRequested)
         {

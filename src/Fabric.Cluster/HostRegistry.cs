@@ -11,6 +11,9 @@ namespace Fabric.Cluster;
 /// </summary>
 public sealed record RegisteredHost(HostRegistration Registration, DateTimeOffset LastSeen, long LastSeenTicks);
 
+/// <summary>Nothing new is placed on a host since <paramref name="At"/>. <paramref name="Reason"/>: null when nobody gave one.</summary>
+public sealed record Cordon(DateTimeOffset At, string? Reason);
+
 /// <summary>
 /// The hosts that registered since this control node started, and which hosts are cordoned. Registrations are soft: agents repeat them every second or two.
 /// Cordons are what the journal says; whoever replays it sets them here. Any thread.
@@ -21,20 +24,27 @@ public sealed class HostRegistry(TimeProvider time)
     public const int MostHosts = 10_000;
 
     private readonly ConcurrentDictionary<HostName, RegisteredHost> _hosts = new();
-    private ImmutableHashSet<HostName> _cordoned = [];
+    private ImmutableDictionary<HostName, Cordon> _cordons = ImmutableDictionary<HostName, Cordon>.Empty;
 
     public IReadOnlyList<RegisteredHost> All => [.. _hosts.Values.OrderBy(static h => h.Registration.Name.Value, StringComparer.Ordinal)];
 
     public RegisteredHost? Find(HostName host) => _hosts.GetValueOrDefault(host);
 
-    public bool IsCordoned(HostName host) => Volatile.Read(ref _cordoned).Contains(host);
+    public bool IsCordoned(HostName host) => CordonOf(host) is not null;
 
-    public IReadOnlyCollection<HostName> Cordoned => Volatile.Read(ref _cordoned);
+    /// <summary>Null when the host is not cordoned.</summary>
+    public Cordon? CordonOf(HostName host) => Volatile.Read(ref _cordons).GetValueOrDefault(host);
 
-    public void SetCordoned(HostName host, bool cordoned) =>
-        ImmutableInterlocked.Update(ref _cordoned, static (set, change) => change.cordoned ? set.Add(change.host) : set.Remove(change.host), (host, cordoned));
+    /// <summary>Null lets the host be chosen again.</summary>
+    public void SetCordoned(HostName host, Cordon? cordon)
+    {
+        if (cordon is null)
+            ImmutableInterlocked.TryRemove(ref _cordons, host, out _);
+        else
+            ImmutableInterlocked.AddOrUpdate(ref _cordons, host, cordon, (_, _) => cordon);
+    }
 
-    /// <summary>Takes a registration; true when it is a new host, a new incarnation, or the agent moved.</summary>
+    /// <summary>Takes a registration; true when it is a new host, a new incarnation, or the agent or its site moved.</summary>
     /// <exception cref="FabricException">invalid-argument, naming the field; exhausted beyond <see cref="MostHosts"/>.</exception>
     public bool Register(HostRegistration registration)
     {
@@ -43,7 +53,8 @@ public sealed class HostRegistry(TimeProvider time)
         bool changed = !_hosts.TryGetValue(registration.Name, out var before)
             || before.Registration.Incarnation != registration.Incarnation
             || before.Registration.AgentUrl != registration.AgentUrl
-            || before.Registration.Data != registration.Data;
+            || before.Registration.Data != registration.Data
+            || before.Registration.Site != registration.Site;
         if (before is null && _hosts.Count >= MostHosts)
             throw new FabricException(ErrorCodes.Exhausted, $"Host '{registration.Name}' would be one more than {MostHosts}.", "Use a second control plane.");
         _hosts[registration.Name] = new RegisteredHost(registration, time.GetUtcNow(), time.GetTimestamp());

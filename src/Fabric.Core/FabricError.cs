@@ -38,7 +38,7 @@ public static class ErrorCodes
     public const string Incompatible = "incompatible";
     public const string Unsupported = "unsupported";
     public const string Malformed = "malformed";
-    /// <summary>The control node that was asked does not hold the shard of what was asked for; nothing was done.</summary>
+    /// <summary>The control node that was asked does not hold the shard of what was asked for, or is not in its cluster now; nothing was done.</summary>
     public const string NotHeld = "not-held";
 
     public const string Unreachable = "unreachable";

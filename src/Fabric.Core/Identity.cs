@@ -49,6 +49,25 @@ public readonly record struct HostName
     public override string ToString() => _value ?? "";
 }
 
+/// <summary>The name of a site: hosts near each other, with a slower path to all others. Same rules as <see cref="VmName"/>.</summary>
+[JsonConverter(typeof(SiteNameJsonConverter))]
+public readonly record struct SiteName
+{
+    private readonly string? _value;
+
+    private SiteName(string value) => _value = value;
+
+    public string Value => _value ?? throw new InvalidOperationException("An empty SiteName was used.");
+
+    public static bool TryParse([NotNullWhen(true)] string? text, out SiteName name)
+    {
+        name = Label.IsValid(text) ? new SiteName(text) : default;
+        return name._value is not null;
+    }
+
+    public override string ToString() => _value ?? "";
+}
+
 /// <summary>One migration: 128 bits, time-ordered, written as 32 hex digits; people may use any unique prefix.</summary>
 [JsonConverter(typeof(MigrationIdJsonConverter))]
 public readonly record struct MigrationId(Guid Value)
@@ -112,7 +131,7 @@ public readonly record struct Epoch(long Value) : IComparable<Epoch>
     public override string ToString() => Value.ToString(CultureInfo.InvariantCulture);
 }
 
-/// <summary>The rule that VM and host names share.</summary>
+/// <summary>The rule that the names of VMs, hosts and sites share.</summary>
 public static class Label
 {
     public const int MaxLength = 63;
@@ -163,6 +182,14 @@ public sealed class HostNameJsonConverter : JsonConverter<HostName>
         reader.TokenType == JsonTokenType.String && HostName.TryParse(reader.GetString(), out var name) ? name : throw new JsonException("not a host name");
 
     public override void Write(Utf8JsonWriter writer, HostName value, JsonSerializerOptions options) => writer.WriteStringValue(value.Value);
+}
+
+public sealed class SiteNameJsonConverter : JsonConverter<SiteName>
+{
+    public override SiteName Read(ref Utf8JsonReader reader, Type typeToConvert, JsonSerializerOptions options) =>
+        reader.TokenType == JsonTokenType.String && SiteName.TryParse(reader.GetString(), out var name) ? name : throw new JsonException("not a site name");
+
+    public override void Write(Utf8JsonWriter writer, SiteName value, JsonSerializerOptions options) => writer.WriteStringValue(value.Value);
 }
 
 public sealed class MigrationIdJsonConverter : JsonConverter<MigrationId>

@@ -3,8 +3,8 @@ using Fabric.Core;
 
 namespace Fabric.Migration;
 
-/// <summary>A possible destination. <paramref name="MemoryFreeBytes"/> as its agent says, before this batch.</summary>
-public sealed record PlannerHost(HostName Name, bool Cordoned, bool Reachable, long MemoryFreeBytes, int Vms, IReadOnlyList<MachineKind> Machines);
+/// <summary>A possible destination. <paramref name="MemoryFreeBytes"/> as its agent says, before this batch. <paramref name="Site"/>: null when it was given none.</summary>
+public sealed record PlannerHost(HostName Name, bool Cordoned, bool Reachable, long MemoryFreeBytes, int Vms, IReadOnlyList<MachineKind> Machines, SiteName? Site = null);
 
 /// <summary><paramref name="Obstacle"/>: why it cannot move whatever the destination, or null.</summary>
 public sealed record PlannerVm(VmSpec Spec, FabricError? Obstacle);
@@ -30,7 +30,8 @@ public static class BatchPlanner
     public const int HostsNamed = 8;
 
     /// <summary>
-    /// Largest VM first, each to the host that then has most memory left (worst fit, which spreads), ties to fewer VMs, then by name. What finds no place stays, with the reason.
+    /// Largest VM first, each to a host of the source's own site if one can take it, among these to the one that then has most memory left (worst fit, which spreads), ties to
+    /// fewer VMs, then by name. What finds no place stays, with the reason. The source's site is that of its row in <paramref name="hosts"/>; without one no site is preferred.
     /// The answer is in the order of <paramref name="vms"/>. <paramref name="avoid"/>: destinations that already failed for a VM.
     /// </summary>
     public static IReadOnlyList<Placement> Place(
@@ -40,6 +41,7 @@ public static class BatchPlanner
         ArgumentNullException.ThrowIfNull(hosts);
         var free = hosts.ToDictionary(static h => h.Name, static h => h.MemoryFreeBytes);
         var count = hosts.ToDictionary(static h => h.Name, static h => h.Vms);
+        var site = hosts.FirstOrDefault(h => h.Name == source)?.Site;
         var placed = new Dictionary<VmName, Placement>();
         foreach (var vm in vms.OrderByDescending(static v => v.Spec.MemoryBytes).ThenBy(static v => v.Spec.Name.Value, StringComparer.Ordinal))
         {
@@ -52,7 +54,7 @@ public static class BatchPlanner
             var avoided = avoid?.GetValueOrDefault(vm.Spec.Name);
             var best = hosts
                 .Where(h => h.Name != source && Takes(vm.Spec, h, free[h.Name]) && avoided?.Contains(h.Name) != true)
-                .MinBy(h => (-free[h.Name], count[h.Name], h.Name.Value), WorstFit);
+                .MinBy(h => (site is null || h.Site == site ? 0 : 1, -free[h.Name], count[h.Name], h.Name.Value), WorstFit);
             if (best is null)
             {
                 placed[vm.Spec.Name] = new Placement(vm.Spec.Name, null, NoPlace(source, vm.Spec, hosts, free, avoided));
@@ -67,8 +69,8 @@ public static class BatchPlanner
         return [.. vms.Select(vm => placed[vm.Spec.Name])];
     }
 
-    private static readonly Comparer<(long Taken, int Vms, string Name)> WorstFit = Comparer<(long Taken, int Vms, string Name)>.Create(static (one, other) =>
-        (one.Taken, one.Vms).CompareTo((other.Taken, other.Vms)) is var order and not 0 ? order : string.CompareOrdinal(one.Name, other.Name));
+    private static readonly Comparer<(int Away, long Taken, int Vms, string Name)> WorstFit = Comparer<(int Away, long Taken, int Vms, string Name)>.Create(static (one, other) =>
+        (one.Away, one.Taken, one.Vms).CompareTo((other.Away, other.Taken, other.Vms)) is var order and not 0 ? order : string.CompareOrdinal(one.Name, other.Name));
 
     private static bool Takes(VmSpec spec, PlannerHost host, long free) => !host.Cordoned && host.Reachable && host.Machines.Contains(spec.Machine) && free >= spec.MemoryBytes;
 

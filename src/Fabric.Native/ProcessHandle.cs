@@ -8,6 +8,8 @@ namespace Fabric.Native;
 /// </summary>
 public sealed class ProcessHandle : IDisposable
 {
+    private const int Interrupt = 2;
+    private const int Quit = 3;
     private const int Kill = 9;
     private const int Terminate = 15;
     private const int Continue = 18;
@@ -59,6 +61,12 @@ public sealed class ProcessHandle : IDisposable
 
     /// <summary>SIGKILL. Harmless when it has ended.</summary>
     public void SendKill() => Send(Kill);
+
+    /// <summary>SIGINT. Harmless when it has ended.</summary>
+    public void SendInterrupt() => Send(Interrupt);
+
+    /// <summary>SIGQUIT. Harmless when it has ended.</summary>
+    public void SendQuit() => Send(Quit);
 
     /// <summary>SIGTERM. Harmless when it has ended.</summary>
     public void SendTerminate() => Send(Terminate);

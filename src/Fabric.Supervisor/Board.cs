@@ -8,8 +8,11 @@ using Fabric.Wire.Agent;
 
 namespace Fabric.Supervisor;
 
-/// <summary>What a host last said and since when it is silent. <paramref name="Facts"/>: null before the first.</summary>
-internal sealed record HostLevel(HostFacts? Facts, DateTimeOffset? UnreachableSince)
+/// <summary>
+/// What a host last said and since when it is silent. <paramref name="Facts"/>: null before the first. <paramref name="AnswersSince"/>: the first facts after this node's start, or after
+/// the last silence.
+/// </summary>
+internal sealed record HostLevel(HostFacts? Facts, DateTimeOffset? UnreachableSince, DateTimeOffset? AnswersSince = null)
 {
     public VmFact? Vm(VmName name) => Facts?.Vms.FirstOrDefault(vm => vm.Name == name);
 
@@ -56,8 +59,11 @@ internal sealed class Board(TimeProvider time, TimeSpan registerWithin)
     /// <summary>Every shard was read once, and hosts can register.</summary>
     public void Open() => Interlocked.CompareExchange(ref _openedAt, time.GetUtcNow().UtcTicks, 0);
 
+    /// <summary>Whether every host that lives has had the time to register here.</summary>
+    public bool HostsAreKnown => Opened is { } opened && time.GetUtcNow() - opened >= registerWithin;
+
     /// <summary>What to say of a host that is not registered: for a moment after this node's start that means nothing.</summary>
-    public FabricError UnknownHost(HostName host) => Opened is { } opened && time.GetUtcNow() - opened >= registerWithin
+    public FabricError UnknownHost(HostName host) => HostsAreKnown
         ? new FabricError(ErrorCodes.NotFound, $"There is no host '{host}'.", "fabric host list")
         : new FabricError(ErrorCodes.Unreachable, $"Host '{host}' has not registered with this control node, which started a moment ago.", "Try again in a few seconds.");
 

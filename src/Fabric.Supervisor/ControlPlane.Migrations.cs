@@ -38,6 +38,17 @@ public sealed partial class ControlPlane
             found.Plan.Vm, reply => new AbortAsked(found.Plan.Id, reason ?? "An operator asked to abort.", reply), cancellation));
     }
 
+    public async Task<RepairReport> RepairAsync(VmName vm, string? reason, CancellationToken cancellation)
+    {
+        if (reason is { Length: > Limits.ReasonCharacters })
+            throw new FabricException(ErrorCodes.InvalidArgument, "The reason is too long.", $"Use at most {Limits.ReasonCharacters} characters.");
+
+        // A host that has not registered yet would not be asked, and might be the second one that has the VM.
+        if (!_services.Board.HostsAreKnown)
+            throw new FabricException(ErrorCodes.Unreachable, "This control node started a moment ago; not every host has registered with it.", "Try again in a few seconds.");
+        return await _region.AskVmAsync<RepairReport>(vm, reply => new RepairAsked(reason ?? "An operator asked for a repair.", reply), cancellation);
+    }
+
     public async Task<EvacuationReport> EvacuateAsync(EvacuateRequest request, CancellationToken cancellation)
     {
         ArgumentNullException.ThrowIfNull(request);

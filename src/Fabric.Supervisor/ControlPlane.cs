@@ -30,6 +30,7 @@ public sealed partial class ControlPlane : IControlPlane, IAsyncDisposable
     private readonly EvacuationPlanner _planner;
     private readonly ShardMap _map;
     private readonly LeaseKeeper _leases;
+    private readonly string _holder;
     private MembershipKeeper? _members; // set by Start
     private readonly ConcurrentDictionary<HostName, Lazy<IActorRef<WatcherMessage>>> _watchers = new();
 
@@ -58,6 +59,7 @@ public sealed partial class ControlPlane : IControlPlane, IAsyncDisposable
         var board = new Board(time, options.RegisterWithin);
         _services = new ControlServices(journal, agents, hosts, board, new MovementGate(board), ids, time, loggers, options);
         _planner = new EvacuationPlanner(_services);
+        _holder = holder;
         _map = new ShardMap(options.Shards);
         _reader = new ShardReader(_services, _map);
         _region = new ShardRegion(_actors, _services, _map, _reader, router is null ? null : new RoutedStarter(new ClusterPlane(this, router), board, time));
@@ -126,10 +128,19 @@ public sealed partial class ControlPlane : IControlPlane, IAsyncDisposable
     public Task<IReadOnlyList<HostReport>> ListHostsAsync(CancellationToken cancellation) =>
         Task.FromResult<IReadOnlyList<HostReport>>([.. _services.Hosts.All.Select(Report)]);
 
-    public async Task<HostReport> SetCordonedAsync(HostName host, bool cordoned, CancellationToken cancellation)
+    public async Task<HostReport> GetHostAsync(HostName host, CancellationToken cancellation)
     {
         var known = await RequireHostAsync(host, cancellation);
-        await _region.SetCordonedAsync(host, cordoned, cancellation);
+        string node = Volatile.Read(ref _members) is { } members && members.View.Find(members.Node) is { } self ? self.Name : _holder;
+        return Report(known) with { Details = Reports.Details(known, _services.Board, _services.Hosts.CordonOf(host), node) };
+    }
+
+    public async Task<HostReport> SetCordonedAsync(HostName host, bool cordoned, string? reason, CancellationToken cancellation)
+    {
+        if (reason is { Length: > Limits.ReasonCharacters })
+            throw new FabricException(ErrorCodes.InvalidArgument, "The reason is too long.", $"Use at most {Limits.ReasonCharacters} characters.");
+        var known = await RequireHostAsync(host, cancellation);
+        await _region.SetCordonedAsync(host, cordoned, reason, cancellation);
         return Report(known);
     }
 

@@ -65,5 +65,5 @@ internal interface IMigrationStarter
     /// <summary>A repeated <paramref name="requestId"/> gets the migration of the first. Refusals are <see cref="FabricException"/>s.</summary>
     Task<KnownState> StartAsync(VmName vm, HostName destination, MigrationOptions options, Guid requestId, string batch, CancellationToken cancellation);
 
-    Task SetCordonedAsync(HostName host, bool cordoned, CancellationToken cancellation);
+    Task SetCordonedAsync(HostName host, bool cordoned, string? reason, CancellationToken cancellation);
 }

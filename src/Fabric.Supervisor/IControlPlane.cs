@@ -17,6 +17,9 @@ public interface IControlPlane : IShardCommands
 
     Task<IReadOnlyList<VmReport>> ListVmsAsync(CancellationToken cancellation);
 
+    /// <summary>One host with its <see cref="HostReport.Details"/>.</summary>
+    Task<HostReport> GetHostAsync(HostName host, CancellationToken cancellation);
+
     Task<ConsoleChunk> ReadConsoleAsync(VmName vm, long offset, int most, CancellationToken cancellation);
 
     Task<IReadOnlyList<MigrationReport>> ListMigrationsAsync(CancellationToken cancellation);

@@ -36,7 +36,26 @@ internal static class Reports
         var vms = level.Facts?.Vms.Where(static vm => vm.Owner).Select(static vm => vm.Name) ?? [];
         return new HostReport(
             registration.Name, state, cordoned, registration.AgentUrl, registration.Data, registration.MemoryBytes, level.Facts?.MemoryFreeBytes ?? 0, registration.Cpus,
-            [.. vms.OrderBy(static name => name.Value, StringComparer.Ordinal)], host.LastSeen, registration.Version);
+            [.. vms.OrderBy(static name => name.Value, StringComparer.Ordinal)], host.LastSeen, registration.Version,
+            registration.Site);
+    }
+
+    /// <param name="host">As it registered.</param>
+    /// <param name="board">Its facts, and the migrations.</param>
+    /// <param name="cordon">Null when it is not cordoned.</param>
+    /// <param name="node">The control node that answers.</param>
+    public static HostDetails Details(RegisteredHost host, Board board, Cordon? cordon, string node)
+    {
+        var name = host.Registration.Name;
+        var level = board.Host(name);
+        var machines = level.Facts?.Vms.OrderBy(static vm => vm.Name.Value, StringComparer.Ordinal)
+            .Select(static vm => new HostMachine(vm.Name, vm.State, vm.Owner, vm.RunEpoch, vm.ProcessId, vm.Spec.MemoryBytes)) ?? [];
+        var moves = board.Migrations.OfType<ActiveState>().Where(m => m.Plan.Source == name || m.Plan.Destination == name).OrderBy(static m => m.Plan.PlannedAt)
+            .Select(m => new HostMove(m.Plan.Id, m.Plan.Vm, m.Plan.Source == name ? "out" : "in", m.Plan.Source == name ? m.Plan.Destination : m.Plan.Source, m.Name));
+        var since = level.UnreachableSince ?? (cordon?.At > level.AnswersSince ? cordon.At : level.AnswersSince);
+        long used = level.Facts is { } facts ? Math.Max(0, host.Registration.MemoryBytes - facts.MemoryFreeBytes) : 0;
+        return new HostDetails(
+            since, host.Registration.Incarnation, used, cordon is null ? null : new CordonReport(cordon.At, cordon.Reason), [.. machines], [.. moves], node);
     }
 
     public static VmReport Of(VmState vm, Board board)

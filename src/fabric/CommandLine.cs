@@ -13,7 +13,12 @@ public sealed class GlobalOptions
 {
     public Option<string?> Directory { get; } = new("--dir") { Description = "Directory of the local cluster (default: $FABRIC_DIR, or fabric/local in the user's state directory)", Recursive = true };
 
-    public Option<string?> Api { get; } = new("--api") { Description = "URL of a control node (default: $FABRIC_API, or the local cluster)", Recursive = true };
+    public Option<string[]> Servers { get; } = new("--server", "--api")
+    {
+        Description = "URLs of control nodes, repeated or with commas; each is asked when those before it do not answer (default: $FABRIC_SERVER, or the local cluster's)",
+        DefaultValueFactory = _ => [],
+        Recursive = true,
+    };
 
     public Option<string> Output { get; } = new("--output", "-o") { Description = "table, wide, json, yaml or name", DefaultValueFactory = _ => "table", Recursive = true };
 
@@ -36,7 +41,10 @@ public sealed class Invocation(CliContext context, GlobalOptions globals, ParseR
     public Printer Printer => new(Context, Format, Color);
 
     public ControlClient Connect() =>
-        new(ClusterLocation.Api(Parsed.GetValue(globals.Api), Parsed.GetValue(globals.Directory), Context.Environment), Context.Transport?.Invoke());
+        new(ClusterLocation.Servers(Parsed.GetValue(globals.Servers), Parsed.GetValue(globals.Directory), Context.Environment), Context.Time, new Random(Context.Random.Next()), Context.Transport?.Invoke())
+        {
+            MovedOn = (from, why, to) => Context.Say($"{why} Going on with {to}."),
+        };
 }
 
 /// <summary>The whole command line: parses, runs, and turns every end into an exit code and a message.</summary>
@@ -76,7 +84,7 @@ public static class CommandLine
     {
         var root = new RootCommand("Moves running virtual machines between hosts.");
         root.Add(globals.Directory);
-        root.Add(globals.Api);
+        root.Add(globals.Servers);
         globals.Output.Validators.Add(RefuseUnknownFormat);
         root.Add(globals.Output);
         root.Add(globals.NoColor);

@@ -77,7 +77,8 @@ internal sealed partial class HostRole : IAsyncDisposable
                 cancellation);
             state.RememberPorts(new Dictionary<string, int>(StringComparer.Ordinal) { [ConfigKeys.HostListen] = http.Urls[0].Port, [ConfigKeys.HostDataListen] = agent.Data.Port });
             var registration = new HostRegistration(
-                name, agent.Incarnation, http.Urls[0], agent.Data, memory, Environment.ProcessorCount, [.. machines.Select(m => m.Kind)], ServiceVersion.Text);
+                name, agent.Incarnation, http.Urls[0], agent.Data, memory, Environment.ProcessorCount, [.. machines.Select(m => m.Kind)], ServiceVersion.Text,
+                settings.Site);
             announcer = new HostAnnouncer(settings.ControlUrls, registration, time, new Random(), logs.CreateLogger<HostAnnouncer>());
             var rehearsal = new RehearsalRun(NewRehearsal(settings, state, machines, logs, time), agent, time);
             return new HostRole(settings, agent, links, machines, http, announcer, rehearsal);

@@ -90,11 +90,13 @@ internal sealed class BatchSupervisor(ControlServices services, ShardTenure tenu
     private void Cordon() => Context.PipeToSelf<bool>(
         async cancellation =>
         {
-            await starter.SetCordonedAsync(_state!.Plan.Host, cordoned: true, cancellation);
+            await starter.SetCordonedAsync(_state!.Plan.Host, cordoned: true, CordonReason(_state.Plan), cancellation);
             return true;
         },
         static _ => new CordonDone(null),
         static error => new CordonDone(error));
+
+    private static string CordonReason(BatchPlan plan) => $"evacuation {plan.Id}" + (plan.Options.Reason is { } reason ? $": {reason}" : "");
 
     private async Task AdvanceAsync()
     {

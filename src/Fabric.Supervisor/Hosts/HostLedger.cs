@@ -9,7 +9,8 @@ namespace Fabric.Supervisor.Hosts;
 
 internal abstract record HostEvent(DateTimeOffset At);
 
-internal sealed record HostCordoned(DateTimeOffset At) : HostEvent(At);
+/// <summary><paramref name="Reason"/>: null when nobody gave one, and in events that are older than reasons.</summary>
+internal sealed record HostCordoned(DateTimeOffset At, string? Reason = null) : HostEvent(At);
 
 internal sealed record HostUncordoned(DateTimeOffset At) : HostEvent(At);
 
@@ -28,13 +29,13 @@ internal sealed partial class HostJson : JsonSerializerContext;
 internal abstract record HostMessage;
 
 /// <summary>Answered with whether the host is cordoned, once that is durable. Null asks without changing it.</summary>
-internal sealed record CordonAsked(bool? Cordoned, IReply<bool> Reply) : HostMessage;
+internal sealed record CordonAsked(bool? Cordoned, IReply<bool> Reply, string? Reason = null) : HostMessage;
 
 /// <summary>What is durable about one host: whether new VMs may go there.</summary>
 internal sealed class HostLedger(ControlServices services, ShardTenure tenure, HostName host) : Actor<HostMessage>
 {
     private readonly EventStream<HostEvent> _stream = new(services.Journal, tenure, StreamOf(host), HostEvents.Catalog);
-    private bool _cordoned;
+    private Cordon? _cordon;
 
     public const string StreamPrefix = "host/";
 
@@ -43,26 +44,30 @@ internal sealed class HostLedger(ControlServices services, ShardTenure tenure, H
     protected override async ValueTask StartedAsync()
     {
         var events = await _stream.LoadAsync(Context.Stopping);
-        Apply(events.Count > 0 && events[^1] is HostCordoned);
+        Apply(events.Count > 0 ? CordonOf(events[^1]) : null);
     }
 
     protected override async ValueTask ReceiveAsync(HostMessage message)
     {
         if (message is not CordonAsked asked)
             throw new InvalidOperationException($"No handler is written for {message.GetType().Name}.");
-        if (asked.Cordoned is { } wanted && wanted != _cordoned)
+        if (asked.Cordoned is { } wanted && wanted == (_cordon is null))
         {
-            await _stream.AppendAsync([wanted ? new HostCordoned(services.Now) : new HostUncordoned(services.Now)], Context.Stopping);
-            Apply(wanted);
+            HostEvent happened = wanted ? new HostCordoned(services.Now, asked.Reason) : new HostUncordoned(services.Now);
+            await _stream.AppendAsync([happened], Context.Stopping);
+            Apply(CordonOf(happened));
         }
 
-        asked.Reply.Succeed(_cordoned);
+        asked.Reply.Succeed(_cordon is not null);
     }
 
-    private void Apply(bool cordoned)
+    /// <summary>What the last event of a host's stream says.</summary>
+    public static Cordon? CordonOf(HostEvent last) => last is HostCordoned cordoned ? new Cordon(cordoned.At, cordoned.Reason) : null;
+
+    private void Apply(Cordon? cordon)
     {
-        _cordoned = cordoned;
-        services.Hosts.SetCordoned(host, cordoned);
+        _cordon = cordon;
+        services.Hosts.SetCordoned(host, cordon);
         services.Board.Touch();
     }
 }

@@ -29,6 +29,7 @@ internal sealed class HostWatcher(ControlServices services, HostName host, Actio
 {
     private HostFacts? _facts;
     private DateTimeOffset? _firstMiss;
+    private DateTimeOffset? _answersSince;
     private int _misses;
     private bool _asking;
     private IDisposable? _pause;
@@ -79,12 +80,14 @@ internal sealed class HostWatcher(ControlServices services, HostName host, Actio
     private void Take(HostFacts facts)
     {
         bool news = _facts is null || _firstMiss is not null || facts.Incarnation != _facts.Incarnation || facts.Version != _facts.Version;
+        if (_facts is null || _misses >= services.Options.MissedPolls)
+            _answersSince = services.Now;
         _facts = facts;
         _firstMiss = null;
         _misses = 0;
         services.Hosts.Seen(host);
         if (news)
-            services.Board.Publish(host, new HostLevel(facts, null));
+            services.Board.Publish(host, new HostLevel(facts, null, _answersSince));
         foreach (var vm in facts.Vms)
         {
             if (Leftovers.At(services.Board, host, vm) is not null)

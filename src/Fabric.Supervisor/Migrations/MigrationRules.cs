@@ -55,7 +55,8 @@ internal static class MigrationRules
         var level = services.Board.Host(host);
         var known = services.Hosts.Find(host)?.Registration;
         return new PlannerHost(
-            host, services.Hosts.IsCordoned(host), known is not null && level.Current, level.Facts?.MemoryFreeBytes ?? 0, level.Facts?.Vms.Count ?? 0, known?.Machines ?? []);
+            host, services.Hosts.IsCordoned(host), known is not null && level.Current, level.Facts?.MemoryFreeBytes ?? 0, level.Facts?.Vms.Count ?? 0, known?.Machines ?? [],
+            known?.Site);
     }
 
     private static string Word(VmRunState state) => state switch

@@ -1,3 +1,4 @@
+using Fabric.Cluster;
 using Fabric.Core;
 using Fabric.Journal;
 using Fabric.Migration;
@@ -18,7 +19,7 @@ internal sealed class ShardImage
     private readonly Dictionary<MigrationId, MigrationState> _migrations = [];
     private readonly Dictionary<VmName, VmState> _vms = [];
     private readonly Dictionary<string, BatchState> _batches = new(StringComparer.Ordinal);
-    private readonly Dictionary<HostName, bool> _hosts = [];
+    private readonly Dictionary<HostName, Cordon?> _hosts = [];
     private readonly HashSet<StreamId> _changed = [];
     private readonly List<MigrationPlan> _claimed = [];
 
@@ -41,7 +42,7 @@ internal sealed class ShardImage
         else if (name.StartsWith(BatchSupervisor.StreamPrefix, StringComparison.Ordinal))
             _batches[name[BatchSupervisor.StreamPrefix.Length..]] = BatchState.Apply(_batches.GetValueOrDefault(name[BatchSupervisor.StreamPrefix.Length..]), Decode(BatchEvents.Catalog, record))!;
         else if (name.StartsWith(HostLedger.StreamPrefix, StringComparison.Ordinal))
-            _hosts[HostName.Parse(name[HostLedger.StreamPrefix.Length..])] = Decode(HostEvents.Catalog, record) is HostCordoned;
+            _hosts[HostName.Parse(name[HostLedger.StreamPrefix.Length..])] = HostLedger.CordonOf(Decode(HostEvents.Catalog, record));
         else
             throw Corrupt(record, "belongs to no known kind of entity");
         _sequences[record.Stream] = record.Sequence;
@@ -50,7 +51,7 @@ internal sealed class ShardImage
     }
 
     /// <summary>Puts what changed since the last call on the board. VMs before migrations: whoever sees a migration over sees its VM at its new home.</summary>
-    public void PublishChanges(Board board, Action<HostName, bool> cordon)
+    public void PublishChanges(Board board, Action<HostName, Cordon?> cordon)
     {
         foreach (var (vm, state) in _vms.Where(e => _changed.Contains(VmLedger.StreamOf(e.Key))))
             board.Publish(state);

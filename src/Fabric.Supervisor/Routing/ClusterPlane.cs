@@ -14,6 +14,8 @@ public sealed class ClusterPlane(ControlPlane here, ShardRouter router) : IContr
 
     public Task<IReadOnlyList<HostReport>> ListHostsAsync(CancellationToken cancellation) => here.ListHostsAsync(cancellation);
 
+    public Task<HostReport> GetHostAsync(HostName host, CancellationToken cancellation) => here.GetHostAsync(host, cancellation);
+
     public Task<IReadOnlyList<VmReport>> ListVmsAsync(CancellationToken cancellation) => here.ListVmsAsync(cancellation);
 
     public Task<IReadOnlyList<MigrationReport>> ListMigrationsAsync(CancellationToken cancellation) => here.ListMigrationsAsync(cancellation);
@@ -39,8 +41,8 @@ public sealed class ClusterPlane(ControlPlane here, ShardRouter router) : IContr
     public Task<ConsoleChunk> ReadConsoleAsync(VmName vm, long offset, int most, CancellationToken cancellation) =>
         FoundAsync(() => here.ReadConsoleAsync(vm, offset, most, cancellation), cancellation);
 
-    public Task<HostReport> SetCordonedAsync(HostName host, bool cordoned, CancellationToken cancellation) => router.RunAsync(
-        "host/" + host, repeatable: true, () => here.SetCordonedAsync(host, cordoned, cancellation), peer => peer.SetCordonedAsync(host, cordoned, cancellation), cancellation);
+    public Task<HostReport> SetCordonedAsync(HostName host, bool cordoned, string? reason, CancellationToken cancellation) => router.RunAsync(
+        "host/" + host, repeatable: true, () => here.SetCordonedAsync(host, cordoned, reason, cancellation), peer => peer.SetCordonedAsync(host, cordoned, reason, cancellation), cancellation);
 
     public Task<VmReport> CreateVmAsync(CreateVmRequest request, CancellationToken cancellation)
     {
@@ -69,6 +71,9 @@ public sealed class ClusterPlane(ControlPlane here, ShardRouter router) : IContr
         return await router.RunAsync(
             "vm/" + found.Vm, repeatable: false, () => here.AbortMigrationAsync(id, reason, cancellation), peer => peer.AbortMigrationAsync(id, reason, cancellation), cancellation);
     }
+
+    public Task<RepairReport> RepairAsync(VmName vm, string? reason, CancellationToken cancellation) => ShownAsync(
+        router.RunAsync("vm/" + vm, repeatable: true, () => here.RepairAsync(vm, reason, cancellation), peer => peer.RepairAsync(vm, reason, cancellation), cancellation), cancellation);
 
     public Task<EvacuationReport> EvacuateAsync(EvacuateRequest request, CancellationToken cancellation)
     {

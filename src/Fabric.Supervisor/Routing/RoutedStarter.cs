@@ -16,7 +16,7 @@ internal sealed class RoutedStarter(IShardCommands everywhere, Board board, Time
         return await SeeAsync(report.Id, cancellation);
     }
 
-    public Task SetCordonedAsync(HostName host, bool cordoned, CancellationToken cancellation) => everywhere.SetCordonedAsync(host, cordoned, cancellation);
+    public Task SetCordonedAsync(HostName host, bool cordoned, string? reason, CancellationToken cancellation) => everywhere.SetCordonedAsync(host, cordoned, reason, cancellation);
 
     private async Task<KnownState> SeeAsync(MigrationId id, CancellationToken cancellation)
     {

@@ -64,10 +64,10 @@ internal sealed class ShardRegion(ActorSystem actors, ControlServices services, 
         VmName vm, HostName destination, MigrationOptions options, Guid requestId, string batch, CancellationToken cancellation) =>
         await AskVmAsync<KnownState>(vm, reply => new MigrateAsked(destination, options, requestId, batch, reply), cancellation);
 
-    public async Task SetCordonedAsync(HostName host, bool cordoned, CancellationToken cancellation)
+    public async Task SetCordonedAsync(HostName host, bool cordoned, string? reason, CancellationToken cancellation)
     {
         var ledger = await AskShardAsync<IActorRef<HostMessage>>("host/" + host, reply => new HostWanted(host, reply), cancellation);
-        await ledger.AskAsync<HostMessage, bool>(reply => new CordonAsked(cordoned, reply), services.Options.Ask, services.Time, cancellation);
+        await ledger.AskAsync<HostMessage, bool>(reply => new CordonAsked(cordoned, reply, reason), services.Options.Ask, services.Time, cancellation);
     }
 
     public async Task<TReply> AskVmAsync<TReply>(VmName vm, Func<IReply<TReply>, VmMessage> message, CancellationToken cancellation)

@@ -25,6 +25,12 @@ internal sealed record VmDeleteIntended(DateTimeOffset At, bool Force) : VmEvent
 /// <summary><paramref name="Unconfirmed"/>: hosts that could not be asked and are told when they come back.</summary>
 internal sealed record VmDeleted(DateTimeOffset At, IReadOnlyList<HostName> Unconfirmed) : VmEvent(At);
 
+/// <summary>
+/// Every host was asked, and exactly <paramref name="Host"/> has the right to run the VM, at <paramref name="Epoch"/>: the journal said otherwise and now follows it. Epochs up to
+/// <paramref name="Highest"/> are used. <paramref name="Reason"/>: the operator's.
+/// </summary>
+internal sealed record VmRepaired(DateTimeOffset At, VmSpec Spec, HostName Host, Epoch Epoch, Epoch Highest, string Reason) : VmEvent(At);
+
 internal static class VmEvents
 {
     public static EventCatalog<VmEvent> Catalog { get; } = new(
@@ -34,7 +40,8 @@ internal static class VmEvents
         ("migration-claimed", VmJson.Default.MigrationClaimed),
         ("migration-settled", VmJson.Default.MigrationSettled),
         ("vm-delete-intended", VmJson.Default.VmDeleteIntended),
-        ("vm-deleted", VmJson.Default.VmDeleted));
+        ("vm-deleted", VmJson.Default.VmDeleted),
+        ("vm-repaired", VmJson.Default.VmRepaired));
 }
 
 [JsonSourceGenerationOptions(
@@ -49,4 +56,5 @@ internal static class VmEvents
 [JsonSerializable(typeof(MigrationSettled))]
 [JsonSerializable(typeof(VmDeleteIntended))]
 [JsonSerializable(typeof(VmDeleted))]
+[JsonSerializable(typeof(VmRepaired))]
 internal sealed partial class VmJson : JsonSerializerContext;

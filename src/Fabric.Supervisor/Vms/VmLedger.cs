@@ -53,6 +53,9 @@ internal sealed partial class VmLedger(ControlServices services, ShardTenure ten
         DeleteAnswered answered => DeletedAsync(answered),
         HostShows shows => Do(() => Tidy(shows.Host)),
         Tidied tidied => Do(() => OnTidied(tidied)),
+        RepairAsked asked => Do(() => Repair(asked)),
+        RepairHeard heard => JudgeAsync(heard),
+        RepairBlocked blocked => Do(() => Blocked(blocked)),
         VmResume => Do(Resume),
         _ => throw new InvalidOperationException($"No handler is written for {message.GetType().Name}."),
     };
@@ -134,6 +137,7 @@ internal sealed partial class VmLedger(ControlServices services, ShardTenure ten
         _supervisor = null;
         await AppendAsync(new MigrationSettled(services.Now, end.Plan.Id, end.Owner, end.OwnerEpoch, end.HighestEpoch, end is Lost));
         services.Board.Publish(end);
+        RepairAfter(end.Plan.Id);
     }
 
     /// <summary>The migration's stream, which was read before this ledger, ended in the last life, and the ledger was not told.</summary>

@@ -1,6 +1,7 @@
 using Fabric.Actors;
 using Fabric.Core;
 using Fabric.Migration;
+using Fabric.Wire.Api;
 
 namespace Fabric.Supervisor.Vms;
 
@@ -37,6 +38,15 @@ internal sealed record HostShows(HostName Host) : VmMessage;
 
 /// <summary><paramref name="Answered"/>: by the agent; otherwise whether it was done is unknown.</summary>
 internal sealed record Tidied(HostName Host, FabricError? Error, bool Answered) : VmMessage;
+
+/// <summary>Answered with what all hosts say and what followed from it.</summary>
+internal sealed record RepairAsked(string Reason, IReply<RepairReport> Reply) : VmMessage;
+
+/// <summary>The hosts' words, or why they could not be gathered.</summary>
+internal sealed record RepairHeard(IReadOnlyList<HostWord> Words, FabricError? Error) : VmMessage;
+
+/// <summary>The migration in the way of a repair does not give up, or not in time.</summary>
+internal sealed record RepairBlocked(MigrationId Migration, FabricError Error) : VmMessage;
 
 /// <summary>Do again what the state asks for.</summary>
 internal sealed record VmResume : VmMessage

@@ -53,6 +53,16 @@ internal sealed record VmState(
             Births = Births,
             Unheard = [.. Unheard.Concat(e.Unconfirmed.Select(host => new UnheardDeletion(host, Births, Highest, LostBy?.Id))).TakeLast(MostUnheard)],
         },
+        (VmStatus.Present or VmStatus.Lost or VmStatus.Absent, VmRepaired e) when Active is null && e.Epoch >= Epoch && (Status != VmStatus.Absent || e.Epoch > Highest) => this with
+        {
+            Status = VmStatus.Present,
+            Spec = e.Spec,
+            Owner = e.Host,
+            Epoch = e.Epoch,
+            Highest = e.Highest > Highest ? e.Highest : Highest,
+            Births = Status == VmStatus.Absent ? Births + 1 : Births,
+            LostBy = null,
+        },
         _ => throw new FabricException(
             ErrorCodes.Corrupt, $"The ledger of VM '{Name}' ({Status}) cannot take the event '{VmEvents.Catalog.KindOf(happened)}'.", "The data is kept as it is; restore the journal from a copy."),
     };

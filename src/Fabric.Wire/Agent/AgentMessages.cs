@@ -8,9 +8,10 @@ namespace Fabric.Wire.Agent;
 
 /// <summary>
 /// POST {control}/v1/hosts, repeated by every host agent every second or two. <paramref name="Incarnation"/> is new at each start of the
-/// agent. <paramref name="AgentUrl"/> is where commands and facts are asked for.
+/// agent. <paramref name="AgentUrl"/> is where commands and facts are asked for. <paramref name="Site"/>: null when the host was given none, or its agent is older than sites.
 /// </summary>
-public sealed record HostRegistration(HostName Name, Guid Incarnation, Uri AgentUrl, DataEndpoint Data, long MemoryBytes, int Cpus, IReadOnlyList<MachineKind> Machines, string Version);
+public sealed record HostRegistration(
+    HostName Name, Guid Incarnation, Uri AgentUrl, DataEndpoint Data, long MemoryBytes, int Cpus, IReadOnlyList<MachineKind> Machines, string Version, SiteName? Site = null);
 
 /// <summary>The answer to a registration: the ports for agents of all control nodes that are up. The host registers with each of them.</summary>
 public sealed record RegistrationAnswer(IReadOnlyList<Uri> ControlUrls);

@@ -26,9 +26,10 @@ public sealed record MigrationReport(
 
 public sealed record ErrorBodyShort(string Code, string Message);
 
-/// <summary>GET /v1/hosts/{name}. state: ready, cordoned, unreachable.</summary>
+/// <summary>GET /v1/hosts/{name}. state: ready, cordoned, unreachable. <paramref name="Details"/>: null in lists.</summary>
 public sealed record HostReport(
-    HostName Name, string State, bool Cordoned, Uri? AgentUrl, DataEndpoint? Data, long MemoryBytes, long MemoryFreeBytes, int Cpus, IReadOnlyList<VmName> Vms, DateTimeOffset? LastSeen, string? Version);
+    HostName Name, string State, bool Cordoned, Uri? AgentUrl, DataEndpoint? Data, long MemoryBytes, long MemoryFreeBytes, int Cpus, IReadOnlyList<VmName> Vms, DateTimeOffset? LastSeen, string? Version,
+    SiteName? Site = null, HostDetails? Details = null);
 
 /// <summary>GET /v1/vms/{name}. state: running, paused, migrating, starting, exited, lost, unknown.</summary>
 public sealed record VmReport(
@@ -78,6 +79,9 @@ public sealed record Listing<T>(IReadOnlyList<T> Items);
 [JsonSerializable(typeof(MigrateRequest))]
 [JsonSerializable(typeof(AbortRequest))]
 [JsonSerializable(typeof(EvacuateRequest))]
+[JsonSerializable(typeof(CordonRequest))]
+[JsonSerializable(typeof(RepairRequest))]
+[JsonSerializable(typeof(RepairReport))]
 [JsonSerializable(typeof(ConsoleChunk))]
 [JsonSerializable(typeof(ChangeReport))]
 [JsonSerializable(typeof(EventPage))]

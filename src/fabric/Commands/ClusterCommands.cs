@@ -13,19 +13,25 @@ internal static class ClusterCommands
 
     private static Command Up(CommandBuilder builder)
     {
-        var hosts = new Option<int>("--hosts") { Description = $"Number of hosts, 1 to {LocalClusterOptions.MostHosts}", DefaultValueFactory = _ => 3 };
-        var controls = new Option<int>("--controls") { Description = $"Number of control nodes, 1 to {LocalClusterOptions.MostControls}", DefaultValueFactory = _ => 1 };
+        var config = new Option<string?>("--config") { Description = "YAML file of a whole cluster (cluster-config/ has some), instead of --hosts, --controls and --database" };
+        var hosts = new Option<int>("--hosts") { Description = $"Number of hosts, 1 to {ClusterTopology.MostHosts}", DefaultValueFactory = _ => 3 };
+        var controls = new Option<int>("--controls") { Description = $"Number of control nodes, 1 to {ClusterTopology.MostControls}", DefaultValueFactory = _ => 1 };
         var database = new Option<string?>("--database") { Description = "PostgreSQL database of the control nodes (a connection string) instead of an SQLite file" };
         var detach = new Option<bool>("--detach") { Description = "Return once it runs; 'fabric down' ends it" };
-        return builder.Command("up", "Start a local cluster", [hosts, controls, database, detach], async (run, cancellation) =>
+        return builder.Command("up", "Start a local cluster", [config, hosts, controls, database, detach], async (run, cancellation) =>
         {
             bool detached = run.Parsed.GetValue(detach);
-            var options = Options(run) with { Hosts = run.Parsed.GetValue(hosts), Controls = run.Parsed.GetValue(controls), Database = run.Parsed.GetValue(database), Ephemeral = !detached, Daemon = DaemonProgram.Find(run.Context.Environment) };
+            var plan = run.Parsed.GetValue(config) is not { } file
+                ? ClusterTopology.Of(run.Parsed.GetValue(controls), run.Parsed.GetValue(hosts), run.Parsed.GetValue(database))
+                : new Option[] { hosts, controls, database }.FirstOrDefault(o => run.Parsed.GetResult(o) is { Implicit: false }) is { } other
+                    ? throw new FabricException(ErrorCodes.InvalidArgument, $"--config and {other.Name} exclude each other.", "The file says it all.")
+                    : TopologyFile.Read(file);
+            var options = Options(run) with { Topology = plan, Ephemeral = !detached, Daemon = DaemonProgram.Find(run.Context.Environment) };
             await ClearStaleAsync(options, run.Context);
             var cluster = LocalCluster.Create(options, run.Context.Time, run.Context.Random);
             try
             {
-                run.Context.Say($"Starting {(options.Controls == 1 ? "a control node" : $"{options.Controls} control nodes")} and {options.Hosts} hosts in {options.Directory} ...");
+                run.Context.Say($"Starting {Words(plan)} in {options.Directory} ...");
                 await cluster.StartAsync(cancellation);
             }
             catch
@@ -68,14 +74,20 @@ internal static class ClusterCommands
         return left.Count == 0 ? ExitCode.Done : ExitCode.Failed;
     }
 
+    private static string Words(ClusterTopology plan) =>
+        (plan.Name is { } name ? $"cluster '{name}': " : "")
+        + (plan.Store is ManagedPostgresStore ? "a PostgreSQL server, " : "")
+        + (plan.Controls.Count == 1 ? "a control node" : $"{plan.Controls.Count} control nodes")
+        + (plan.Hosts.Count == 1 ? " and a host" : $" and {plan.Hosts.Count} hosts");
+
     private static LocalClusterOptions Options(Invocation run) => new() { Directory = run.Directory, Daemon = "" };
 
     /// <summary>A record whose daemons are all dead (the machine was switched off) is no cluster: what it left is cleared away first.</summary>
     private static async Task ClearStaleAsync(LocalClusterOptions options, CliContext context)
     {
-        if (LocalCluster.Open(options, context.Time) is not { } old || old.Record.Members.Any(m => m.Process?.IsAlive() == true))
+        if (LocalCluster.Open(options, context.Time) is not { } old || old.Record.IsAlive())
             return;
-        context.Say("A cluster was left here and none of its daemons lives; clearing it away.");
+        context.Say("A cluster was left here and none of its processes lives; clearing it away.");
         var left = await old.DownAsync(context.Say, CancellationToken.None);
         if (left.Count > 0)
             throw new FabricException(ErrorCodes.Conflict, $"The old cluster left: {string.Join(", ", left)}.", "End it by hand, or use another --dir.");

@@ -18,8 +18,8 @@ internal static class DemoCommand
         return builder.Command("demo", "Boot guests, move them in every mode, empty a host, check everything, leave nothing", [machine, accel, hosts, json], async (run, cancellation) =>
         {
             int count = run.Parsed.GetValue(hosts);
-            if (count is < 3 or > LocalClusterOptions.MostHosts)
-                throw new FabricException(ErrorCodes.InvalidArgument, $"--hosts {count} is not accepted.", $"The demo needs 3 to {LocalClusterOptions.MostHosts}.");
+            if (count is < 3 or > ClusterTopology.MostHosts)
+                throw new FabricException(ErrorCodes.InvalidArgument, $"--hosts {count} is not accepted.", $"The demo needs 3 to {ClusterTopology.MostHosts}.");
             var options = new DemoOptions(
                 Words.Parse<MachineKind>(run.Parsed.GetValue(machine) ?? "qemu", "--machine"), Words.Parse<Accelerator>(run.Parsed.GetValue(accel) ?? "tcg", "--accel"), count, DaemonProgram.Find(run.Context.Environment));
             if (options.Machine == MachineKind.Qemu)

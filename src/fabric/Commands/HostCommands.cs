@@ -25,7 +25,7 @@ internal static class HostCommands
         {
             using var client = run.Connect();
             var report = await client.HostAsync(HostName.Parse(run.Parsed.GetValue(host)), cancellation);
-            run.Printer.One(report, Views.Hosts(run.Context.Time), h => h.Name.Value, api => api.HostReport);
+            run.Printer.One(report, Views.Host(run.Context.Time), h => h.Name.Value, api => api.HostReport);
             return ExitCode.Done;
         });
     }
@@ -33,10 +33,11 @@ internal static class HostCommands
     private static Command Cordon(CommandBuilder builder, string verb, bool cordoned)
     {
         var host = new Argument<string>("host") { Description = "Name of the host" };
-        return builder.Command(verb, cordoned ? "Place nothing new on a host; what runs there stays" : "Let a host be chosen again", [host], async (run, cancellation) =>
+        var reason = new Option<string?>("--reason") { Description = "Kept with the cordon" };
+        return builder.Command(verb, cordoned ? "Place nothing new on a host; what runs there stays" : "Let a host be chosen again", cordoned ? [host, reason] : [host], async (run, cancellation) =>
         {
             using var client = run.Connect();
-            var report = await client.SetCordonedAsync(HostName.Parse(run.Parsed.GetValue(host)), cordoned, cancellation);
+            var report = await client.SetCordonedAsync(HostName.Parse(run.Parsed.GetValue(host)), cordoned, cordoned ? run.Parsed.GetValue(reason) : null, cancellation);
             if (run.Format is OutputFormat.Table or OutputFormat.Wide)
                 run.Context.Say($"host {report.Name} is {report.State}");
             else

@@ -13,7 +13,7 @@ internal abstract class ProgressWatch(Invocation run, ControlClient client)
 {
     private static readonly TimeSpan LongestSilence = TimeSpan.FromSeconds(1);
 
-    private readonly Dictionary<string, string> _said = new(StringComparer.Ordinal);
+    private readonly HashSet<string> _said = new(StringComparer.Ordinal); // another control node may be a moment behind: a stage is said once
 
     protected Invocation Run { get; } = run;
 
@@ -58,11 +58,8 @@ internal abstract class ProgressWatch(Invocation run, ControlClient client)
     {
         foreach (var move in moves)
         {
-            string stage = $"{move.State}/{move.Progress?.Phase}/{move.Progress?.Round}";
-            if (_said.TryGetValue(move.Id.ToString(), out string? before) && before == stage)
-                continue;
-            _said[move.Id.ToString()] = stage;
-            Run.Context.Say(MigrationBoard.Line(move));
+            if (_said.Add($"{move.Id}/{move.State}/{move.Progress?.Phase}/{move.Progress?.Round}"))
+                Run.Context.Say(MigrationBoard.Line(move));
         }
     }
 }

@@ -11,11 +11,21 @@ namespace Fabric.Cli.Local;
 public sealed record MemberRecord(string Name, string Role, ProcessIdentity? Process);
 
 /// <summary>
+/// The PostgreSQL server of a local cluster. Its data lies in <paramref name="Directory"/>. <paramref name="Process"/>: null while it is stopped.
+/// </summary>
+public sealed record StoreRecord(string Directory, int Port, ProcessIdentity? Process);
+
+/// <summary>
 /// <c>cluster.json</c>: what is needed to find a local cluster and to take it down, whoever started it. Written before the first process starts
-/// and after each change; its existence means that something may have to be cleaned up.
+/// and after each change; its existence means that something may have to be cleaned up. <paramref name="Name"/>: of the topology's file; null without one.
+/// <paramref name="Store"/>: null when the cluster has no server of its own.
 /// </summary>
 public sealed record ClusterRecord(int Version, string Id, Uri? ApiUrl, string MemoryDirectory, string MemoryPrefix, IReadOnlyList<MemberRecord> Members, DateTimeOffset CreatedAt,
-    IReadOnlyList<Uri>? ApiUrls = null);
+    IReadOnlyList<Uri>? ApiUrls = null, string? Name = null, StoreRecord? Store = null)
+{
+    /// <summary>Whether any process of the cluster lives.</summary>
+    public bool IsAlive() => Members.Any(static m => m.Process?.IsAlive() == true) || Store?.Process?.IsAlive() == true;
+}
 
 [JsonSourceGenerationOptions(PropertyNamingPolicy = JsonKnownNamingPolicy.SnakeCaseLower, WriteIndented = true, RespectNullableAnnotations = true, RespectRequiredConstructorParameters = true)]
 [JsonSerializable(typeof(ClusterRecord))]

@@ -16,16 +16,23 @@ public static class LeftOvers
     {
         string inDirectory = directory.TrimEnd('/') + "/";
         string inMemory = Path.Combine(memoryDirectory, memoryPrefix);
+        return Processes(words =>
+            Path.GetFileName(words[0]).StartsWith("qemu-", StringComparison.Ordinal)
+            && words.Any(word => word.Contains(inDirectory, StringComparison.Ordinal) || word.Contains(inMemory, StringComparison.Ordinal)));
+    }
+
+    /// <summary>Processes that live now and whose command line is as asked; it is given the words, at least one.</summary>
+    public static IReadOnlyList<ProcessIdentity> Processes(Func<IReadOnlyList<string>, bool> wanted)
+    {
+        ArgumentNullException.ThrowIfNull(wanted);
         var found = new List<ProcessIdentity>();
         foreach (string entry in Directory.EnumerateDirectories("/proc"))
         {
-            if (!int.TryParse(Path.GetFileName(entry), NumberStyles.None, CultureInfo.InvariantCulture, out int pid))
-                continue;
-            string command = CommandLine(pid);
-            string program = Path.GetFileName(command.Split('\0', 2)[0]);
-            bool ours = command.Contains(inDirectory, StringComparison.Ordinal) || command.Contains(inMemory, StringComparison.Ordinal);
-            if (ours && program.StartsWith("qemu-", StringComparison.Ordinal) && ProcessIdentity.Of(pid) is { } identity)
+            if (int.TryParse(Path.GetFileName(entry), NumberStyles.None, CultureInfo.InvariantCulture, out int pid)
+                && wanted(CommandLine(pid).Split('\0')) && ProcessIdentity.Of(pid) is { } identity)
+            {
                 found.Add(identity);
+            }
         }
 
         return found;

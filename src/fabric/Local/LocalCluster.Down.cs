@@ -24,6 +24,7 @@ public sealed partial class LocalCluster
         // Hosts first: a host that loses its control node would only log that it did.
         await EndAllAsync([.. _record.Members.Where(m => m.Role == "host")], cancellation);
         await EndAllAsync([.. _record.Members.Where(m => m.Role != "host")], cancellation);
+        await EndStoreAsync(kill: false, cancellation);
         await KillMachinesAsync(say, cancellation);
         foreach (string file in LeftOvers.MemoryFiles(_record.MemoryDirectory, _record.MemoryPrefix))
             RemoveEntry(file);
@@ -35,12 +36,12 @@ public sealed partial class LocalCluster
 
     private async Task DeleteVmsAsync(Action<string> say, CancellationToken cancellation)
     {
-        var alive = Controls.Zip(ApiUrls).Where(c => ProcessOf(c.First) is not null).Select(static c => c.Second).FirstOrDefault();
-        if (_record.ApiUrl is null || alive is null)
+        var alive = Controls.Zip(ApiUrls).Where(c => ProcessOf(c.First) is not null).Select(static c => c.Second).ToList();
+        if (alive.Count == 0)
             return;
         using var deadline = new CancellationTokenSource(DeleteWithin, _time);
         using var either = CancellationTokenSource.CreateLinkedTokenSource(cancellation, deadline.Token);
-        using var client = new ControlClient(alive);
+        using var client = new ControlClient(alive, _time, new Random());
         try
         {
             var vms = await client.VmsAsync(either.Token);
@@ -114,6 +115,8 @@ public sealed partial class LocalCluster
                 urls.AddRange(new[] { ready.ApiUrl, ready.ClusterUrl, ready.AgentUrl, ready.Data }.OfType<Uri>());
         }
 
+        if (_record.Store is { } store)
+            urls.Add(new UriBuilder("tcp", "127.0.0.1", store.Port).Uri);
         return urls;
     }
 
@@ -121,6 +124,8 @@ public sealed partial class LocalCluster
     {
         var left = new List<string>();
         left.AddRange(_record.Members.Where(m => m.Process?.IsAlive() == true).Select(m => $"fabricd of {m.Name} (pid {m.Process!.ProcessId})"));
+        if (Store is { } store)
+            left.AddRange(store.Servers().Select(static s => $"PostgreSQL server (pid {s.ProcessId})"));
         left.AddRange(Machines().Select(m => $"QEMU process {m.ProcessId}"));
         left.AddRange(LeftOvers.MemoryFiles(_record.MemoryDirectory, _record.MemoryPrefix).Select(f => $"memory file {f}"));
         foreach (var url in ports)
@@ -139,6 +144,10 @@ public sealed partial class LocalCluster
             RemoveEntry(MemberConfig.Root(Directory, member.Name));
         foreach (string suffix in new[] { "", "-wal", "-shm" })
             File.Delete(MemberConfig.SharedJournal(Directory) + suffix);
+        if (_record.Store is { } store)
+            RemoveEntry(store.Directory);
+        File.Delete(StoreLog(Directory));
+        File.Delete(StorePassword(Directory));
         File.Delete(ClusterFile.PathIn(Directory) + ".new");
         File.Delete(ClusterFile.PathIn(Directory));
         if (System.IO.Directory.Exists(Directory) && !System.IO.Directory.EnumerateFileSystemEntries(Directory).Any())

@@ -16,14 +16,19 @@ namespace Fabric.Cli.Local;
 /// </summary>
 public sealed partial class LocalCluster
 {
+    /// <summary>Characters of the cluster's directory and a host's name together: 107 of a socket's path less what machines need below the host's directory.</summary>
+    private const int LongestPath = 59;
+
     private readonly LocalClusterOptions _options;
     private readonly TimeProvider _time;
     private readonly Lock _keeping = new();
+    private readonly ClusterTopology? _plan; // what members' files are written from; null in a process that did not make the cluster
     private ClusterRecord _record; // replaced under _keeping
 
-    private LocalCluster(LocalClusterOptions options, TimeProvider time, ClusterRecord record)
+    private LocalCluster(LocalClusterOptions options, ClusterTopology? plan, TimeProvider time, ClusterRecord record)
     {
         _options = options;
+        _plan = plan;
         _time = time;
         _record = record;
     }
@@ -43,41 +48,44 @@ public sealed partial class LocalCluster
     public IReadOnlyList<string> Hosts => [.. _record.Members.Where(m => m.Role == "host").Select(m => m.Name)];
 
     /// <summary>Makes the directory and the record; nothing runs yet. Call <see cref="DownAsync"/> after this, whatever happens.</summary>
-    /// <exception cref="FabricException">conflict: a cluster is there already; invalid-argument: the directory cannot be used.</exception>
+    /// <exception cref="FabricException">conflict: a cluster is there already; invalid-argument: the directory cannot be used; unsupported: there can be no PostgreSQL server here.</exception>
     public static LocalCluster Create(LocalClusterOptions options, TimeProvider time, Random random)
     {
         ArgumentNullException.ThrowIfNull(options);
         ArgumentNullException.ThrowIfNull(time);
         ArgumentNullException.ThrowIfNull(random);
-        if (options.Hosts is < 1 or > LocalClusterOptions.MostHosts)
-            throw new FabricException(ErrorCodes.InvalidArgument, $"{options.Hosts} hosts are not accepted.", $"Use 1 to {LocalClusterOptions.MostHosts}.");
-        if (options.Controls is < 1 or > LocalClusterOptions.MostControls)
-            throw new FabricException(ErrorCodes.InvalidArgument, $"{options.Controls} control nodes are not accepted.", $"Use 1 to {LocalClusterOptions.MostControls}.");
+        var plan = options.Topology ?? ClusterTopology.Of(options.Controls, options.Hosts, options.Database);
         if (!Path.IsPathFullyQualified(options.Directory) || options.Directory.Length > 48 || options.Directory.Any(c => c is ',' or '"' || char.IsControl(c)))
             throw new FabricException(ErrorCodes.InvalidArgument, $"The directory '{Label.Shorten(options.Directory)}' cannot hold a cluster.", "Use an absolute path of at most 48 characters without commas: --dir /tmp/fabric");
+        if (plan.Hosts.MaxBy(static h => h.Name.Length) is { } longest && options.Directory.Length + longest.Name.Length > LongestPath)
+            throw new FabricException(ErrorCodes.InvalidArgument, $"The directory '{Label.Shorten(options.Directory)}' and the host's name '{longest.Name}' are too long together for Unix sockets.", $"They may have {LongestPath} characters.");
         if (ClusterFile.Read(options.Directory) is not null)
             throw new FabricException(ErrorCodes.Conflict, $"There is a cluster in '{options.Directory}' already.", "Use it, or take it down with 'fabric down'.");
-        System.IO.Directory.CreateDirectory(options.Directory, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute);
         string id = random.NextInt64(1L << 32).ToString("x8", CultureInfo.InvariantCulture);
-        var members = LocalClusterOptions.HostNames.Take(options.Hosts).Select(h => new MemberRecord(h, "host", null))
-            .ToList();
-        members.InsertRange(0, MemberConfig.ControlNames(options.Controls).Select(static c => new MemberRecord(c, "control", null)));
-        var record = new ClusterRecord(ClusterFile.Version, id, null, options.MemoryDirectory, $"fabric-{id}-", members, time.GetUtcNow());
+        var store = plan.Store is ManagedPostgresStore ? PlaceStore(options.Directory, id) : null;
+        MemberConfig.MakeDirectory(options.Directory);
+        if (store is not null && Environment.IsPrivilegedProcess)
+            File.SetUnixFileMode(options.Directory, File.GetUnixFileMode(options.Directory) | UnixFileMode.OtherExecute); // the server's user passes; members' directories stay closed
+        List<MemberRecord> members = [.. plan.Controls.Select(static c => new MemberRecord(c, "control", null)), .. plan.Hosts.Select(static h => new MemberRecord(h.Name, "host", null))];
+        var record = new ClusterRecord(ClusterFile.Version, id, null, options.MemoryDirectory, $"fabric-{id}-", members, time.GetUtcNow(), Name: plan.Name, Store: store);
         ClusterFile.Write(options.Directory, record);
-        return new LocalCluster(options, time, record);
+        return new LocalCluster(options, plan, time, record);
     }
 
     /// <summary>The cluster that <c>cluster.json</c> in a directory describes; null when there is none.</summary>
     public static LocalCluster? Open(LocalClusterOptions options, TimeProvider time)
     {
         ArgumentNullException.ThrowIfNull(options);
-        return ClusterFile.Read(options.Directory) is { } record ? new LocalCluster(options, time, record) : null;
+        return ClusterFile.Read(options.Directory) is { } record ? new LocalCluster(options, null, time, record) : null;
     }
 
-    /// <summary>Starts the control nodes, then all hosts at once; returns when every host takes work.</summary>
+    /// <summary>Starts the cluster's own server if it has one, the control nodes, then all hosts at once; returns when every host takes work.</summary>
     /// <exception cref="FabricException">machine-failed or deadline-exceeded, with the end of the log of the member that failed.</exception>
     public async Task StartAsync(CancellationToken cancellation)
     {
+        if (_record.Store is not null)
+            await MakeStoreAsync(cancellation);
+
         // One after the other: the first makes the store.
         foreach (string name in Controls)
         {
@@ -152,9 +160,10 @@ public sealed partial class LocalCluster
     private ProcessHandle Launch(MemberRecord member)
     {
         string config = MemberConfig.File(Directory, member.Name);
+        MemberConfig.MakeDirectory(MemberConfig.Root(Directory, member.Name));
         System.IO.Directory.CreateDirectory(MemberConfig.State(Directory, member.Name));
         if (!File.Exists(config))
-            File.WriteAllText(config, ConfigOf(member));
+            MemberConfig.WriteSecret(config, ConfigOf(member));
         File.Delete(Path.Combine(MemberConfig.State(Directory, member.Name), "ready.json"));
         return DaemonProgram.Start(_options.Daemon, ["--config", config, .. _options.Settings.SelectMany(s => (string[])["--set", s])],
             MemberConfig.Log(Directory, member.Name), _options.Environment);
@@ -162,13 +171,16 @@ public sealed partial class LocalCluster
 
     private string ConfigOf(MemberRecord member)
     {
+        if (_plan is null)
+            throw new FabricException(ErrorCodes.Conflict, $"Member '{member.Name}' was never started, and only the process that made the cluster could.", "fabric down, then fabric up again.");
         var owner = _options.Ephemeral ? ProcessIdentity.Of(Environment.ProcessId) : null;
         if (member.Role == "control")
-            return MemberConfig.Control(Directory, member.Name, MemberConfig.Store(Directory, Controls.Count, _options.Database), owner);
+            return MemberConfig.Control(Directory, member.Name, MemberConfig.Store(Directory, Controls.Count, StoreConnection()), _plan.Limits, owner);
         var controls = Controls.Select(name => ReadyFile.Read(StateOf(name))?.ClusterUrl).OfType<Uri>().ToList();
         if (controls.Count == 0)
             throw new FabricException(ErrorCodes.Unreachable, "No control node serves, so that no host can be started.");
-        return MemberConfig.Host(Directory, member.Name, controls, Path.Combine(_record.MemoryDirectory, _record.MemoryPrefix + member.Name), owner);
+        var host = _plan.Hosts.First(h => h.Name == member.Name);
+        return MemberConfig.Host(Directory, host, controls, Path.Combine(_record.MemoryDirectory, _record.MemoryPrefix + member.Name), owner);
     }
 
     private async Task<ReadyFile> WaitForReadyAsync(string member, ProcessHandle process, CancellationToken cancellation)

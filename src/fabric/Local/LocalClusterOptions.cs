@@ -5,19 +5,19 @@ namespace Fabric.Cli.Local;
 /// <summary>How to make a local cluster: control nodes and hosts, all processes of this machine on loopback addresses.</summary>
 public sealed record LocalClusterOptions
 {
-    public const int MostHosts = 8;
-    public const int MostControls = 5;
-
     /// <summary>Absolute; made if missing, short enough for Unix sockets below it (at most 48 characters).</summary>
     public required string Directory { get; init; }
 
     /// <summary>The fabricd program: an executable or a .dll.</summary>
     public required string Daemon { get; init; }
 
-    /// <summary>1 to <see cref="MostHosts"/>.</summary>
+    /// <summary>Who the cluster consists of; null: what <see cref="Hosts"/>, <see cref="Controls"/> and <see cref="Database"/> say.</summary>
+    public ClusterTopology? Topology { get; init; }
+
+    /// <summary>1 to <see cref="ClusterTopology.MostHosts"/>.</summary>
     public int Hosts { get; init; } = 3;
 
-    /// <summary>1 to <see cref="MostControls"/> control nodes.</summary>
+    /// <summary>1 to <see cref="ClusterTopology.MostControls"/> control nodes.</summary>
     public int Controls { get; init; } = 1;
 
     /// <summary>The PostgreSQL database of the control nodes, as a connection string; null: an SQLite file, which several nodes on one machine can share.</summary>
@@ -37,7 +37,4 @@ public sealed record LocalClusterOptions
 
     /// <summary>Variables that every daemon gets besides those of this process.</summary>
     public IReadOnlyDictionary<string, string> Environment { get; init; } = ReadOnlyDictionary<string, string>.Empty;
-
-    /// <summary>The names that hosts get, in order.</summary>
-    public static IReadOnlyList<string> HostNames { get; } = ["alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta"];
 }

@@ -49,6 +49,21 @@ internal static class MemberConfig
 
     public static string File(string cluster, string member) => Path.Combine(cluster, member, "config.yaml");
 
+    /// <summary>For its owner alone: a member's files hold what others must not read.</summary>
+    public static void MakeDirectory(string path) => Directory.CreateDirectory(path, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute);
+
+    /// <summary>A new file that only its owner reads: a connection string may hold a password.</summary>
+    public static void WriteSecret(string path, string text)
+    {
+        using var file = new FileStream(path, new FileStreamOptions
+        {
+            Mode = FileMode.CreateNew,
+            Access = FileAccess.Write,
+            UnixCreateMode = UnixFileMode.UserRead | UnixFileMode.UserWrite,
+        });
+        file.Write(Encoding.UTF8.GetBytes(text));
+    }
+
     /// <summary>The names of so many control nodes.</summary>
     public static IEnumerable<string> ControlNames(int count) => Enumerable.Range(1, count).Select(static i => i == 1 ? ControlName : string.Create(CultureInfo.InvariantCulture, $"{ControlName}-{i}"));
 
@@ -58,8 +73,9 @@ internal static class MemberConfig
     /// <param name="cluster">The cluster's directory.</param>
     /// <param name="name">Of the node.</param>
     /// <param name="store">The line that names the store; null: an SQLite file of the node's own.</param>
+    /// <param name="limits">Moves at once.</param>
     /// <param name="owner">The process that the cluster ends with.</param>
-    public static string Control(string cluster, string name, string? store, ProcessIdentity? owner)
+    public static string Control(string cluster, string name, string? store, TopologyLimits limits, ProcessIdentity? owner)
     {
         var text = Head(cluster, name, "control", owner);
         text.AppendLine("control:");
@@ -67,17 +83,30 @@ internal static class MemberConfig
         text.AppendLine("  cluster_listen: 127.0.0.1:0");
         if (store is not null)
             text.AppendLine("  " + store);
+        if (limits == new TopologyLimits())
+            return text.ToString();
+        text.AppendLine("  limits:");
+        foreach (var (key, most) in new[] { ("moves_per_source", limits.MovesPerSource), ("moves_per_destination", limits.MovesPerDestination), ("moves_per_link", limits.MovesPerLink) })
+        {
+            if (most is not null)
+                text.AppendLine(CultureInfo.InvariantCulture, $"    {key}: {most}");
+        }
+
         return text.ToString();
     }
 
-    public static string Host(string cluster, string name, IEnumerable<Uri> controls, string memoryDirectory, ProcessIdentity? owner)
+    public static string Host(string cluster, TopologyHost host, IEnumerable<Uri> controls, string memoryDirectory, ProcessIdentity? owner)
     {
-        var text = Head(cluster, name, "host", owner);
+        var text = Head(cluster, host.Name, "host", owner);
         text.AppendLine("host:");
         text.AppendLine("  listen: 127.0.0.1:0");
         text.AppendLine("  data_listen: 127.0.0.1:0");
         text.AppendLine(CultureInfo.InvariantCulture, $"  control_urls: [{string.Join(", ", controls.Select(static c => Quoted(c.ToString())))}]");
         text.AppendLine(CultureInfo.InvariantCulture, $"  memory_dir: {Quoted(memoryDirectory)}");
+        if (host.MemoryLimit is { } limit)
+            text.AppendLine(CultureInfo.InvariantCulture, $"  memory_limit: {limit}");
+        if (host.Site is { } site)
+            text.AppendLine(CultureInfo.InvariantCulture, $"  site: {site}");
         return text.ToString();
     }
 

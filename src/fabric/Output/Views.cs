@@ -1,4 +1,5 @@
 using System.Globalization;
+using Fabric.Core;
 using Fabric.Wire.Api;
 
 namespace Fabric.Cli.Output;
@@ -10,6 +11,7 @@ internal static class Views
     [
         new("name", h => h.Name.Value),
         new("state", h => h.State),
+        new("site", h => h.Site?.Value ?? Words.None),
         new("vms", h => Words.Number(h.Vms.Count), Right: true),
         new("memory", h => Words.Bytes(h.MemoryBytes), Right: true),
         new("free", h => Words.Bytes(h.MemoryFreeBytes), Right: true),
@@ -20,6 +22,41 @@ internal static class Views
         new("version", h => h.Version ?? Words.None, Wide: true),
         new("vm names", h => h.Vms.Count == 0 ? Words.None : string.Join(',', h.Vms), Wide: true),
     ];
+
+    /// <summary>One host, as lines.</summary>
+    public static IReadOnlyList<Column<HostReport>> Host(TimeProvider time) =>
+    [
+        new("name", h => h.Name.Value),
+        new("state", h => h.Details?.Since is { } since ? $"{h.State}, since {Words.Ago(since, time)}" : h.State),
+        new("cordoned", h => !h.Cordoned ? "no" : h.Details?.Cordon is { } cordon ? $"{Words.Ago(cordon.At, time)}: {cordon.Reason ?? "no reason was given"}" : "yes"),
+        new("site", h => h.Site?.Value ?? Words.None),
+        new("agent", h => h.AgentUrl?.ToString() ?? Words.None),
+        new("data", h => h.Data is { } data ? $"{data.Address}:{data.Port}" : Words.None),
+        new("incarnation", h => h.Details?.Incarnation.ToString() ?? Words.None),
+        new("version", h => h.Version ?? Words.None),
+        new("seen", h => Words.Ago(h.LastSeen, time)),
+        new("memory", h => $"{Words.Bytes(h.Details?.MemoryUsedBytes)} used of {Words.Bytes(h.MemoryBytes)}"),
+        new("cpus", h => Words.Number(h.Cpus)),
+        new("vms", h => Lines(h.Details?.Machines, static m => $"{m.Vm}  {Words.Name(m.State)}  {(m.Owner ? "may run" : "may not run")}, epoch {m.Epoch}  {Words.Bytes(m.MemoryBytes)}")),
+        new("migrations", h => Lines(h.Details?.Moves, static m => $"{Words.ShortId(m.Migration)}  {m.Vm}  {(m.Direction == "in" ? "from" : "to")} {m.Peer}  {m.Phase}")),
+        new("answered by", h => h.Details?.AnsweredBy ?? Words.None),
+    ];
+
+    private static string Lines<T>(IReadOnlyList<T>? items, Func<T, string> line) =>
+        items is null or { Count: 0 } ? "none" : string.Concat(items.Select(item => Environment.NewLine + "  " + line(item)));
+
+    public static IReadOnlyList<Column<RepairHost>> RepairHosts { get; } =
+    [
+        new("host", h => h.Host.Value),
+        new("may run", h => h.Answered ? Words.YesNo(h.Owner).ToLowerInvariant() : "?"),
+        new("machine", h => !h.Answered ? h.Error ?? "no answer" : h.State is { } state ? Words.Name(state) : "none"),
+        new("epoch", h => h.Epoch?.ToString() ?? Words.None, Right: true),
+        new("pid", h => Words.Number(h.ProcessId), Right: true),
+        new("outgoing", h => h.Outgoing is { } to ? Move(Words.Name(to.Phase), to.Migration, to.Epoch) : Words.None),
+        new("incoming", h => h.Incoming is { } from ? Move(Words.Name(from.Phase), from.Migration, from.Epoch) : Words.None),
+    ];
+
+    private static string Move(string phase, MigrationId id, Epoch epoch) => $"{phase} {Words.ShortId(id)} (epoch {epoch})";
 
     public static IReadOnlyList<Column<EventReport>> Events { get; } =
     [

@@ -17,6 +17,7 @@ public static class ConfigKeys
     public const string HostMemoryDir = "host.memory_dir";
     public const string HostMemoryLimit = "host.memory_limit";
     public const string HostQemu = "host.qemu";
+    public const string HostSite = "host.site";
     public const string ControlListen = "control.listen";
     public const string ControlClusterListen = "control.cluster_listen";
     public const string ControlJournal = "control.journal";
@@ -28,7 +29,7 @@ public static class ConfigKeys
     public static FrozenSet<string> All { get; } = FrozenSet.Create(
         StringComparer.Ordinal,
         Name, Roles, StateDir, LogLevel, OwnerPid, OwnerStartTime,
-        HostListen, HostDataListen, HostControlUrls, HostMemoryDir, HostMemoryLimit, HostQemu,
+        HostListen, HostDataListen, HostControlUrls, HostMemoryDir, HostMemoryLimit, HostQemu, HostSite,
         ControlListen, ControlClusterListen, ControlJournal, ControlDatabase, MovesPerSource, MovesPerDestination, MovesPerLink);
 
     public static bool IsSection(string key) => key is "host" or "control" or "control.limits";

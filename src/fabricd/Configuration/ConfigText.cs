@@ -20,7 +20,7 @@ public static class ConfigText
     {
         var file = new FileInfo(path);
         if (!file.Exists)
-            throw new FabricException(ErrorCodes.NotFound, $"There is no configuration file '{path}'.", "Give one with --config; cluster-config/local.yaml is an example.");
+            throw new FabricException(ErrorCodes.NotFound, $"There is no configuration file '{path}'.", "Give one with --config; cluster-config/fabricd.yaml is an example.");
         if (file.Length > FileBytes)
             throw new FabricException(ErrorCodes.InvalidArgument, $"'{path}' has {file.Length} bytes; a configuration has at most {FileBytes}.");
         return Read(File.ReadAllText(path), file.Name);

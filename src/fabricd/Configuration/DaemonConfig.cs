@@ -7,9 +7,9 @@ namespace Fabric.Daemon.Configuration;
 /// <summary>The process that an ephemeral cluster belongs to: pid and start time (clock ticks after boot), so that a reused pid is not taken for it.</summary>
 public sealed record OwnerProcess(int ProcessId, long? StartTime);
 
-/// <summary>Settings of the host role. A <paramref name="MemoryLimit"/> of null means what the machine has.</summary>
+/// <summary>Settings of the host role. A <paramref name="MemoryLimit"/> of null means what the machine has; a <paramref name="Site"/> of null, that it is in none.</summary>
 public sealed record HostSettings(
-    IPEndPoint Listen, IPEndPoint DataListen, IReadOnlyList<Uri> ControlUrls, string MemoryDirectory, long? MemoryLimit, string Qemu);
+    IPEndPoint Listen, IPEndPoint DataListen, IReadOnlyList<Uri> ControlUrls, string MemoryDirectory, long? MemoryLimit, string Qemu, SiteName? Site);
 
 /// <summary>
 /// Settings of the control role. Limits are moves at once. <paramref name="Database"/>: the PostgreSQL database that the nodes of a cluster share, as a connection string; null: this
@@ -63,7 +63,8 @@ public sealed record DaemonConfig(
         if (urls.Count == 0)
             throw read.Wrong(ConfigKeys.HostControlUrls, "at least one control node's URL");
         return new HostSettings(
-            read.Loopback(ConfigKeys.HostListen), read.Loopback(ConfigKeys.HostDataListen), urls, directory, limit, read.Text(ConfigKeys.HostQemu) ?? "qemu-system-x86_64");
+            read.Loopback(ConfigKeys.HostListen), read.Loopback(ConfigKeys.HostDataListen), urls, directory, limit, read.Text(ConfigKeys.HostQemu) ?? "qemu-system-x86_64",
+            read.Parsed(ConfigKeys.HostSite, "1 to 63 characters of a-z, 0-9 and '-'", static text => SiteName.TryParse(text, out var site) ? site : (SiteName?)null));
     }
 
     private static ControlSettings ReadControl(SettingsReader read, string state)

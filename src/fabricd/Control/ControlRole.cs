@@ -37,6 +37,19 @@ internal sealed class ControlRole : IAsyncDisposable
 
     private ControlNode Node => _node ?? throw new FabricException(ErrorCodes.Unreachable, "This control node is starting.", "Try again in a moment.");
 
+    /// <summary>A node that is not in its cluster has certainly done nothing of what it was asked: whoever asked may ask another node.</summary>
+    private IControlPlane Plane(Func<ControlNode, IControlPlane> of)
+    {
+        try
+        {
+            return of(Node);
+        }
+        catch (FabricException outside) when (outside.Error.Code == ErrorCodes.Unreachable)
+        {
+            throw new FabricException(outside.Error with { Code = ErrorCodes.NotHeld }, outside);
+        }
+    }
+
     public static async Task<ControlRole> StartAsync(
         HostName name, ControlSettings settings, StateDirectory state, StepGate? gate, ILoggerFactory logs, TimeProvider time, CancellationToken cancellation)
     {
@@ -86,7 +99,7 @@ internal sealed class ControlRole : IAsyncDisposable
             [new HttpEndpoint(cluster, HttpProtocols.Http2)],
             routes =>
             {
-                routes.MapControlApi(() => Node.Here, () => ClusterUrls(Node.Living.View), automatic);
+                routes.MapControlApi(() => Plane(static node => node.Here), () => ClusterUrls(Node.Living.View), automatic);
                 routes.MapPeerApi(() => _node?.Node);
                 routes.MapHealth([Health]);
             },
@@ -97,7 +110,7 @@ internal sealed class ControlRole : IAsyncDisposable
             [new HttpEndpoint(api, HttpProtocols.Http1)],
             routes =>
             {
-                routes.MapControlApi(() => Node.Everywhere, () => ClusterUrls(Node.Living.View), automatic);
+                routes.MapControlApi(() => Plane(static node => node.Everywhere), () => ClusterUrls(Node.Living.View), automatic);
                 routes.MapHealth([Health]);
             },
             logs,

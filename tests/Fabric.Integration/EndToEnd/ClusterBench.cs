@@ -24,7 +24,7 @@ internal sealed class ClusterBench : IAsyncDisposable
     private ClusterBench(LocalCluster cluster)
     {
         _cluster = cluster;
-        Client = new ControlClient(cluster.ApiUrl);
+        Client = new ControlClient(cluster.ApiUrls, TimeProvider.System, new Random());
     }
 
     internal LocalCluster Cluster => _cluster;
@@ -44,11 +44,13 @@ internal sealed class ClusterBench : IAsyncDisposable
     internal static void RequireKvm() =>
         Skip.IfNot(Preflight.Run(new PreflightOptions()).Single(c => c.Name == "kvm").Ok, "/dev/kvm cannot be used");
 
-    internal static async Task<ClusterBench> StartAsync(int hosts)
+    internal static Task<ClusterBench> StartAsync(int hosts, int controls = 1) => StartAsync(ClusterTopology.Of(controls, hosts, null));
+
+    internal static async Task<ClusterBench> StartAsync(ClusterTopology topology)
     {
         string directory = System.IO.Directory.CreateTempSubdirectory("fe-").FullName;
         var cluster = LocalCluster.Create(
-            new LocalClusterOptions { Directory = directory, Daemon = Daemon, Hosts = hosts, Ephemeral = true }, TimeProvider.System, new Random());
+            new LocalClusterOptions { Directory = directory, Daemon = Daemon, Topology = topology, Ephemeral = true }, TimeProvider.System, new Random());
         try
         {
             await cluster.StartAsync(CancellationToken.None);
@@ -62,15 +64,18 @@ internal sealed class ClusterBench : IAsyncDisposable
     }
 
     /// <summary>Runs a command as a user would, without a terminal.</summary>
-    internal async Task<Said> RunAsync(params string[] words)
+    internal Task<Said> RunAsync(params string[] words) => RunAsync(CancellationToken.None, words);
+
+    /// <summary>The same, with a Ctrl-C.</summary>
+    internal async Task<Said> RunAsync(CancellationToken interrupt, params string[] words)
     {
         using var data = new StringWriter();
         using var talk = new StringWriter();
-        var context = new CliContext(data, talk, OutIsTerminal: false, TalkIsTerminal: false, Variable, TimeProvider.System, new Random(), CancellationToken.None);
+        var context = new CliContext(data, talk, OutIsTerminal: false, TalkIsTerminal: false, Variable, TimeProvider.System, new Random(), interrupt);
         int exit = await CommandLine.RunAsync(words, context);
         return new Said(exit, data.ToString(), talk.ToString());
 
-        string? Variable(string name) => name == "FABRIC_DIR" ? Directory : name == "FABRIC_API" ? null : Environment.GetEnvironmentVariable(name);
+        string? Variable(string name) => name == "FABRIC_DIR" ? Directory : name is "FABRIC_API" or "FABRIC_SERVER" ? null : Environment.GetEnvironmentVariable(name);
     }
 
     /// <summary>The same, and it must succeed.</summary>

@@ -40,7 +40,7 @@ internal sealed class Operator(World world)
                 Ask(entry, plane => plane.DeleteVmAsync(vm, entry.Deed == Deed.DeleteByForce, CancellationToken.None));
                 break;
             case Deed.Cordon or Deed.Uncordon:
-                Ask(entry, plane => plane.SetCordonedAsync(host, entry.Deed == Deed.Cordon, CancellationToken.None));
+                Ask(entry, plane => plane.SetCordonedAsync(host, entry.Deed == Deed.Cordon, null, CancellationToken.None));
                 break;
         }
     }

@@ -48,6 +48,22 @@ public sealed class ControlApiTests : IAsyncLifetime
         Assert.Equal(registration.Incarnation, Assert.Single(_control.Registered).Incarnation);
     }
 
+    [Theory]
+    [InlineData("", null, HttpStatusCode.OK)] // an agent that is older than sites
+    [InlineData(""","site":null""", null, HttpStatusCode.OK)]
+    [InlineData(""","site":"east","colour":"red" """, "east", HttpStatusCode.OK)] // one that is newer
+    [InlineData(""","site":"EAST" """, null, HttpStatusCode.BadRequest)]
+    [InlineData(""","site":7""", null, HttpStatusCode.BadRequest)]
+    public async Task A_host_may_name_its_site(string rest, string? site, HttpStatusCode expected)
+    {
+        string body = """{"name":"gamma","incarnation":"7f6b7ad9-2f39-4e4b-8f0f-0f8a8f1f1f1f","agent_url":"http://127.0.0.1:7","data":{"address":"127.0.0.1","port":1},"memory_bytes":1,"cpus":1,"machines":[],"version":"1" """ + rest + "}";
+        using var content = new StringContent(body, System.Text.Encoding.UTF8, "application/json");
+        using var answer = await _server.Http.PostAsync(new Uri("/v1/hosts", UriKind.Relative), content);
+        Assert.Equal(expected, answer.StatusCode);
+        if (expected == HttpStatusCode.OK)
+            Assert.Equal(site, Assert.Single(_control.Registered).Site?.Value);
+    }
+
     [Fact]
     public async Task A_registration_from_another_machine_is_refused()
     {

@@ -40,8 +40,17 @@ internal sealed class FakeControlPlane : IControlPlane
 
     public Task<IReadOnlyList<HostReport>> ListHostsAsync(CancellationToken cancellation) => Answer<IReadOnlyList<HostReport>>(Hosts);
 
-    public Task<HostReport> SetCordonedAsync(HostName host, bool cordoned, CancellationToken cancellation) =>
-        Answer(Hosts.First(h => h.Name == host) with { Cordoned = cordoned, State = cordoned ? "cordoned" : "ready" });
+    public Task<HostReport> SetCordonedAsync(HostName host, bool cordoned, string? reason, CancellationToken cancellation)
+    {
+        CordonReason = reason;
+        return Answer(Hosts.First(h => h.Name == host) with { Cordoned = cordoned, State = cordoned ? "cordoned" : "ready" });
+    }
+
+    public string? CordonReason { get; private set; }
+
+    public Task<HostReport> GetHostAsync(HostName host, CancellationToken cancellation) => Hosts.Find(h => h.Name == host) is { } found
+        ? Answer(found with { Details = Samples.HostDetails })
+        : throw new FabricException(ErrorCodes.NotFound, $"There is no host '{host}'.");
 
     public Task<VmReport> CreateVmAsync(CreateVmRequest request, CancellationToken cancellation) =>
         Answer(Samples.Vm(request.Spec.Name.Value) with { Host = request.Host, Spec = request.Spec });
@@ -82,6 +91,12 @@ internal sealed class FakeControlPlane : IControlPlane
             ? Answer(found)
             : Task.FromException<MigrationReport>(new FabricException(ErrorCodes.NotFound, $"There is no migration '{idOrPrefix}'.", "fabric migration list"));
 
+    public Task<RepairReport> RepairAsync(VmName vm, string? reason, CancellationToken cancellation) => Task.FromResult(vm.Value == "split"
+        ? new RepairReport(vm, "refused", new ErrorBodyShort(ErrorCodes.RefusedBySafety, "2 hosts say that they may run it."), null, null, null, [Word("alpha"), Word("beta")])
+        : new RepairReport(vm, "adopted", null, HostName.Parse("beta"), new Epoch(7), null, [Word("beta")]));
+
+    private static RepairHost Word(string host) => new(HostName.Parse(host), true, null, true, VmRunState.Running, new Epoch(7), 4711, null, null);
+
     public Task<MigrationReport> AbortMigrationAsync(string idOrPrefix, string? reason, CancellationToken cancellation)
     {
         AbortReason = reason;
@@ -111,6 +126,11 @@ internal static class Samples
     public static HostReport Host(string name) => new(
         HostName.Parse(name), "ready", false, new Uri("http://127.0.0.1:7101"), new DataEndpoint("127.0.0.1", 7201), 4 * ByteSize.Gibi, 3 * ByteSize.Gibi, 2, [VmName.Parse("web-1")],
         DateTimeOffset.UnixEpoch, "0.1.0");
+
+    public static HostDetails HostDetails => new(
+        DateTimeOffset.UnixEpoch, Guid.Parse("7f6b7ad9-2f39-4e4b-8f0f-0f8a8f1f1f1f"), ByteSize.Gibi, new CordonReport(DateTimeOffset.UnixEpoch, "new disks"),
+        [new HostMachine(VmName.Parse("web-1"), VmRunState.Running, true, new Epoch(3), 4242, 256 * ByteSize.Mebi)],
+        [new HostMove(Core.MigrationId.Parse(MigrationId), VmName.Parse("web-2"), "in", HostName.Parse("beta"), "pushing")], "control-2");
 
     public static VmReport Vm(string name) => new(
         VmName.Parse(name), HostName.Parse("alpha"), "running", MachineKind.Qemu, Accelerator.Tcg, 256 * ByteSize.Mebi, 1, new Epoch(3), 4242, null,

@@ -109,6 +109,7 @@ public sealed class CommandLineTests : IAsyncLifetime
     [InlineData("vm", "liste")]
     [InlineData("demo", "--hosts", "2")]
     [InlineData("--api", "not a url", "vm", "list")]
+    [InlineData("--server", "http://127.0.0.1:1,ftp://127.0.0.1:2", "vm", "list")]
     public async Task Wrong_usage_ends_with_2_and_a_reason(params string[] arguments)
     {
         var run = await CliRun.Async(_server.Url, arguments);
@@ -154,6 +155,46 @@ public sealed class CommandLineTests : IAsyncLifetime
         _control.Evacuations[0] = Samples.Evacuation(state);
         var run = await CliRun.Async(_server.Url, "evacuate", "alpha", "--wait");
         Assert.Equal(expected, run.Code);
+    }
+
+    [Fact]
+    public async Task A_host_is_shown_with_what_it_does_and_who_says_so()
+    {
+        var run = await CliRun.Async(_server.Url, "host", "show", "alpha");
+        foreach (string part in new[] { "7f6b7ad9", "1.0 GiB used of 4.0 GiB", "web-1  running  may run, epoch 3", "web-2  from beta  pushing", "control-2", "127.0.0.1:7201" })
+            Assert.Contains(part, run.Out, StringComparison.Ordinal);
+        var json = await CliRun.Async(_server.Url, "host", "show", "alpha", "-o", "json");
+        using var report = JsonDocument.Parse(json.Out);
+        var details = report.RootElement.GetProperty("details");
+        Names(details, "since", "incarnation", "memory_used_bytes", "cordon", "machines", "moves", "answered_by");
+        Names(details.GetProperty("cordon"), "at", "reason");
+        Names(details.GetProperty("machines")[0], "vm", "state", "owner", "epoch", "process_id", "memory_bytes");
+        Names(details.GetProperty("moves")[0], "migration", "vm", "direction", "peer", "phase");
+    }
+
+    [Fact]
+    public async Task A_cordon_is_given_its_reason()
+    {
+        Assert.Equal(ExitCode.Done, (await CliRun.Async(_server.Url, "host", "cordon", "alpha", "--reason", "new disks")).Code);
+        Assert.Equal("new disks", _control.CordonReason);
+        Assert.Equal(ExitCode.Done, (await CliRun.Async(_server.Url, "host", "cordon", "alpha")).Code);
+        Assert.Null(_control.CordonReason);
+    }
+
+    [Theory]
+    [InlineData("web-1", ExitCode.Done, "adopted", "beta ")]
+    [InlineData("split", ExitCode.Refused, "refused", "alpha")]
+    public async Task A_repair_shows_what_every_host_says_and_its_outcome_decides_the_exit_code(string vm, int expected, string outcome, string host)
+    {
+        var run = await CliRun.Async(_server.Url, "migration", "repair", vm);
+        Assert.Equal(expected, run.Code);
+        Assert.Contains(outcome, run.Talk, StringComparison.Ordinal);
+        Assert.Contains(host, run.Out, StringComparison.Ordinal);
+        var json = await CliRun.Async(_server.Url, "migration", "repair", vm, "-o", "json");
+        Assert.Equal(expected, json.Code);
+        using var report = JsonDocument.Parse(json.Out);
+        Names(report.RootElement, "vm", "outcome", "error", "owner", "epoch", "ended", "hosts");
+        Names(report.RootElement.GetProperty("hosts")[0], "host", "answered", "error", "owner", "state", "epoch", "process_id", "outgoing", "incoming");
     }
 
     [Fact]

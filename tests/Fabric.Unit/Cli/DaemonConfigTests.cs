@@ -16,6 +16,7 @@ public sealed class DaemonConfigTests
           listen: 127.0.0.1:7101
           control_urls: ["http://127.0.0.1:7100"]
           memory_limit: 4G
+          site: east
         """;
 
     [Fact]
@@ -24,7 +25,7 @@ public sealed class DaemonConfigTests
         var config = DaemonConfig.From(ConfigText.Read(Host, "a.yaml"), null);
         Assert.Equal("alpha", config.Name.Value);
         Assert.Null(config.Control);
-        Assert.Equal((7101, 0, 4 * ByteSize.Gibi), (config.Host!.Listen.Port, config.Host.DataListen.Port, config.Host.MemoryLimit));
+        Assert.Equal((7101, 0, 4 * ByteSize.Gibi, "east"), (config.Host!.Listen.Port, config.Host.DataListen.Port, config.Host.MemoryLimit, config.Host.Site?.Value));
     }
 
     [Fact]
@@ -60,6 +61,7 @@ public sealed class DaemonConfigTests
     [InlineData("host.listen=0.0.0.0:80", "host.listen = '0.0.0.0:80'")]
     [InlineData("host.listen=127.0.0.1", "host.listen = '127.0.0.1'")]
     [InlineData("host.memory_limit=plenty", "host.memory_limit")]
+    [InlineData("host.site=East", "host.site = 'East'")]
     [InlineData("host.control_urls=ftp://x", "host.control_urls")]
     [InlineData("roles=guest", "roles")]
     [InlineData("name=Alpha", "name")]
@@ -93,7 +95,7 @@ public sealed class DaemonConfigTests
     [Fact]
     public void The_example_configuration_is_valid()
     {
-        var values = ConfigText.ReadFile(Path.Combine(Root(), "cluster-config", "local.yaml"));
+        var values = ConfigText.ReadFile(Path.Combine(Root(), "cluster-config", "fabricd.yaml"));
         Assert.NotNull(DaemonConfig.From(values, "/tmp/x").Control);
     }
 
@@ -144,7 +146,7 @@ public sealed class DaemonConfigTests
     public void Wrong_words_on_the_daemons_command_line_are_named(params string[] words) =>
         Assert.Equal(ErrorCodes.InvalidArgument, Assert.Throws<FabricException>(() => DaemonArguments.Parse(words)).Error.Code);
 
-    private static string Root()
+    internal static string Root()
     {
         var directory = new DirectoryInfo(AppContext.BaseDirectory);
         while (!File.Exists(Path.Combine(directory!.FullName, "Fabric.sln")))

@@ -1,3 +1,4 @@
+using System.Globalization;
 using Fabric.Core;
 using Fabric.Migration;
 using Xunit;
@@ -38,6 +39,29 @@ public sealed class BatchPlannerTests
         Assert.Contains("no other host", BatchPlanner.Place(A, [Vm("v", 1)], [Host(A, 9)])[0].Why!.Message, StringComparison.Ordinal);
     }
 
+    /// <summary>The source is 'a'. Written NAME:SITE:GIB, '-' for no site; a host of 0 GiB can take nothing.</summary>
+    [Theory]
+    [InlineData("a:east:9 b:east:4 c:west:8", "b")] // a choice: the same site, although it has less left
+    [InlineData("a:east:9 b:east:0 c:west:8", "c")] // no choice
+    [InlineData("a:east:9 b:west:4 c:west:8", "c")]
+    [InlineData("a:east:9 b:-:8 c:east:4", "c")] // a host without a site is in none
+    [InlineData("a:-:9 b:east:4 c:west:8", "c")] // a source without a site prefers none
+    [InlineData("a:-:9 b:-:4 c:west:8", "c")]
+    [InlineData("b:east:4 c:west:8", "c")] // a source that is gone has none
+    [InlineData("a:east:9 b:east:4 c:east:8", "c")] // within the site as without sites
+    public void A_host_of_the_same_site_is_preferred_when_there_is_a_choice(string hosts, string expected)
+    {
+        var placed = BatchPlanner.Place(A, [Vm("v", 2)], [.. hosts.Split(' ').Select(Sited)]);
+        Assert.Equal(expected, placed[0].Destination?.Value);
+    }
+
+    [Fact]
+    public void What_the_own_site_has_no_room_for_goes_to_the_other()
+    {
+        var placed = BatchPlanner.Place(A, [Vm("v1", 3), Vm("v2", 3), Vm("v3", 3)], [Sited("a:east:9"), Sited("b:east:7"), Sited("c:west:9")]);
+        Assert.Equal(["b", "b", "c"], placed.Select(static p => p.Destination?.Value));
+    }
+
     [Fact]
     public void A_vm_without_a_place_in_a_data_centre_names_a_few_hosts()
     {
@@ -46,6 +70,13 @@ public sealed class BatchPlannerTests
         Assert.Contains("'h0' has 1.0 GiB", why, StringComparison.Ordinal);
         Assert.EndsWith($" Nor can {1000 - BatchPlanner.HostsNamed} others.", why, StringComparison.Ordinal);
         Assert.True(why.Length < 2000, why);
+    }
+
+    private static PlannerHost Sited(string text)
+    {
+        string[] parts = text.Split(':');
+        var host = Host(HostName.Parse(parts[0]), long.Parse(parts[2], CultureInfo.InvariantCulture));
+        return SiteName.TryParse(parts[1], out var site) ? host with { Site = site } : host;
     }
 
     private static PlannerVm Vm(string name, long gib) => new(

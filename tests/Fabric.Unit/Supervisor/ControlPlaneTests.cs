@@ -49,6 +49,28 @@ public sealed class ControlPlaneTests
     }
 
     [Fact]
+    public async Task A_host_is_described_with_its_cordon_its_machines_and_its_moves()
+    {
+        await using var bench = await ControlBench.StartAsync();
+        await bench.CreateAsync("web", Alpha);
+        bench.Gateway.Allow = static _ => false;
+        var begun = await bench.MigrateAsync("web", Beta);
+        await bench.UntilAsync(async () => (await bench.Control.GetMigrationAsync(begun.Id.ToString(), default)).State == "pushing", "it pushes");
+        await bench.Control.SetCordonedAsync(Alpha, true, "new disks", default);
+        await bench.Control.SetCordonedAsync(Alpha, true, "another reason", default);
+        var source = (await bench.Control.GetHostAsync(Alpha, default)).Details!;
+        Assert.Equal("new disks", source.Cordon?.Reason);
+        Assert.Equal((VmRunState.Running, true, new Epoch(1)), source.Machines.Select(static m => (m.State, m.Owner, m.Epoch)).Single());
+        Assert.Equal(new HostMove(begun.Id, VmName.Parse("web"), "out", Beta, "pushing"), Assert.Single(source.Moves));
+        Assert.Equal(("node-1", bench.Cluster.Agents[Alpha].Incarnation, 256 * ByteSize.Mebi), (source.AnsweredBy, source.Incarnation, source.MemoryUsedBytes));
+        Assert.NotNull(source.Since);
+        Assert.Equal(new HostMove(begun.Id, VmName.Parse("web"), "in", Alpha, "pushing"), Assert.Single((await bench.Control.GetHostAsync(Beta, default)).Details!.Moves));
+
+        await bench.RestartControlAsync();
+        Assert.Equal("new disks", (await bench.Control.GetHostAsync(Alpha, default)).Details!.Cordon?.Reason);
+    }
+
+    [Fact]
     public async Task The_same_request_twice_is_one_migration()
     {
         await using var bench = await ControlBench.StartAsync();

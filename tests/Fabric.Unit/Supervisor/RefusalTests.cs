@@ -37,7 +37,7 @@ public sealed class RefusalTests
                 to = HostName.Parse("nowhere");
                 break;
             case "to a cordoned host":
-                await bench.Control.SetCordonedAsync(Beta, true, default);
+                await bench.Control.SetCordonedAsync(Beta, true, null, default);
                 break;
             case "to a silent host":
                 bench.Gateway.Silence(Beta, true);

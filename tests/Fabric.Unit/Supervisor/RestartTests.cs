@@ -46,6 +46,7 @@ public sealed class RestartTests
         ["migration-settled"] = "move",
         ["vm-delete-intended"] = "delete",
         ["vm-deleted"] = "delete",
+        ["vm-repaired"] = "repair",
         ["batch-planned"] = "evacuate",
         ["batch-item-started"] = "evacuate",
         ["batch-item-moved"] = "evacuate",
@@ -133,8 +134,17 @@ public sealed class RestartTests
                 await control.DeleteVmAsync(Web, false, default);
                 return;
             case "uncordon":
-                await control.SetCordonedAsync(Beta, true, default);
-                await control.SetCordonedAsync(Beta, false, default);
+                await control.SetCordonedAsync(Beta, true, null, default);
+                await control.SetCordonedAsync(Beta, false, null, default);
+                return;
+            case "repair":
+                Locked(bench, () =>
+                {
+                    bench.Cluster.Agents[Alpha].Vms.Remove(Web);
+                    bench.Cluster.Agents[Gamma].Vms[Web] = new ModelVm(Spec("web")) { RunEpoch = new Epoch(5), Owner = true, Running = true };
+                    bench.Cluster.Agents[Gamma].Touch();
+                });
+                await control.RepairAsync(Web, null, default);
                 return;
             case "evacuate badly":
                 bench.Gateway.Allow = static step => step != "converge";
@@ -211,6 +221,8 @@ public sealed class RestartTests
         Assert.True(bench.Cluster.Agents.Values.Count(static a => a.Vms.Values.Any(static vm => vm.Owner)) <= 1);
         if (scenario is "abort" or "cut in the push" or "cut in the stop" or "destination dies before it accepts")
             Assert.Equal(Alpha, bench.Cluster.RunningAt(Web)[0].Name);
+        if (scenario == "repair")
+            Assert.Equal(Gamma, (await control.ListVmsAsync(default)).Single().Host);
         AssertJournal(bench);
     }
 
@@ -268,7 +280,7 @@ public sealed class RestartTests
         {
             await playing;
         }
-        catch (FabricException)
+        catch (Exception ended) when (ended is FabricException or OperationCanceledException)
         {
             // As expected.
         }
