@@ -167,7 +167,7 @@ internal sealed class ScaleRun(ScaleOptions options, string command, TimeProvide
     private async Task EvacuateAsync(ControlUnderLoad control, CancellationToken cancellation)
     {
         var parallel = new ParallelOptions { MaxDegreeOfParallelism = 16, CancellationToken = cancellation };
-        await Parallel.ForEachAsync(Enumerable.Range(0, options.Evacuated), parallel, async (i, stop) => await control.Plane.SetCordonedAsync(Host(i), cordoned: true, stop));
+        await Parallel.ForEachAsync(Enumerable.Range(0, options.Evacuated), parallel, async (i, stop) => await control.Plane.SetCordonedAsync(Host(i), cordoned: true, reason: null, stop));
         var how = MigrationOptions.Default with { Mode = MigrationMode.PreCopy, Reason = "scale" };
         long begun = time.GetTimestamp();
         await Parallel.ForEachAsync(

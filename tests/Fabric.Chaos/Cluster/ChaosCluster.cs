@@ -1,4 +1,5 @@
 using System.Globalization;
+using Fabric.Chaos.Rows;
 using Fabric.Cli.Local;
 using Fabric.Core;
 using Fabric.Integration.Guests;
@@ -127,6 +128,28 @@ public class ChaosCluster : IAsyncLifetime
             throw new FabricException(ErrorCodes.DeadlineExceeded, $"'{Local.Controls[at]}' gave no answer within {AnswerWithin.TotalSeconds:0} s.", null, late);
         }
     }
+
+    /// <summary>
+    /// At the source. A database that was restarted before may have left a node a connection that is broken, which it learns at its next use: then the outcome is unknown, and it is
+    /// asked again.
+    /// </summary>
+    internal Task CreateAsync(VmSpec spec, CancellationToken cancellation) => Patience.UntilAsync(
+        $"VM '{spec.Name}' is made",
+        AnswerWithin,
+        async () =>
+        {
+            try
+            {
+                await AskAsync((client, late) => client.CreateVmAsync(new CreateVmRequest(spec, HostName.Parse(Step.Source)), late), cancellation);
+            }
+            catch (FabricException there) when (there.Error.Code == ErrorCodes.Conflict)
+            {
+                // By the attempt before.
+            }
+
+            return null;
+        },
+        cancellation);
 
     internal Task<bool> DeleteAsync(VmName vm, CancellationToken cancellation) => AskAsync(
         async (client, late) =>

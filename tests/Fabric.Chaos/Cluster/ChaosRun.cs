@@ -73,7 +73,7 @@ internal sealed class ChaosRun : IAsyncDisposable
         _cluster.Steps.Forget();
         await Patience.UntilAsync("hosts are ready and nodes hold their shards", SettleWithin, () => _cluster.UnsettledAsync(cancellation), cancellation); // the row before restarted one
 
-        await _cluster.AskAsync((client, late) => client.CreateVmAsync(new CreateVmRequest(_cluster.BootBlockVm(_vm), HostName.Parse(Step.Source)), late), cancellation);
+        await _cluster.CreateAsync(_cluster.BootBlockVm(_vm), cancellation);
         await GrowsAsync(Step.Source, "the guest runs at first", cancellation);
         _cluster.Steps.Forget();
         _cluster.Steps.OnStep = _striker.OnStepAsync;

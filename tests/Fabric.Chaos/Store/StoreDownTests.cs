@@ -61,7 +61,7 @@ public sealed class StoreDownTests(TrioCluster cluster, ITestOutputHelper output
     {
         var guests = Enumerable.Range(0, Guests).Select(i => new LinuxGuest(cluster, VmName.Parse(cluster.NextVm()))).ToList();
         foreach (var guest in guests)
-            await cluster.AskAsync((client, late) => client.CreateVmAsync(new CreateVmRequest(guest.Spec, HostName.Parse(Step.Source)), late), cancellation);
+            await cluster.CreateAsync(guest.Spec, cancellation);
         foreach (var guest in guests)
             await Patience.UntilAsync($"guest {guest.Name} checks its memory", ReadyWithin, () => Task.FromResult(guest.Log().OkCount > 0 ? null : "It does not."), cancellation);
         var watches = guests.Select(g => new RunWatch(g.Written, Step.Source, Step.Destination)).ToList();
@@ -130,7 +130,7 @@ public sealed class StoreDownTests(TrioCluster cluster, ITestOutputHelper output
     private async Task<FabricError> RefusedAsync(CancellationToken cancellation)
     {
         var error = (await Assert.ThrowsAsync<FabricException>(
-            () => cluster.AskAsync(static (client, late) => client.SetCordonedAsync(HostName.Parse(Step.Source), cordoned: true, late), cancellation))).Error;
+            () => cluster.AskAsync(static (client, late) => client.SetCordonedAsync(HostName.Parse(Step.Source), cordoned: true, reason: null, late), cancellation))).Error;
         Assert.NotEqual(ErrorCodes.DeadlineExceeded, error.Code);
         return error;
     }

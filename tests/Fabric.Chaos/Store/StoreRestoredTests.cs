@@ -53,7 +53,7 @@ public sealed class StoreRestoredTests(TrioCluster cluster, ITestOutputHelper ou
         var vm = VmName.Parse(cluster.NextVm());
         var outside = new Outside(cluster.Local, vm);
         await Patience.UntilAsync("hosts are ready and nodes hold their shards", StepWithin, () => cluster.UnsettledAsync(cancellation), cancellation);
-        await cluster.AskAsync((client, late) => client.CreateVmAsync(new CreateVmRequest(cluster.BootBlockVm(vm), HostName.Parse(Step.Source)), late), cancellation);
+        await cluster.CreateAsync(cluster.BootBlockVm(vm), cancellation);
         await GrowsAsync(outside, Step.Source, cancellation);
         await using var watch = new RunWatch(outside.Written, Step.Source, Step.Destination);
         var crashed = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);

@@ -42,7 +42,8 @@ internal sealed class TemporaryPostgres : IAsyncDisposable
         var server = new TemporaryPostgres(root, ManagedPostgres.FreePort());
         try
         {
-            File.SetUnixFileMode(root, File.GetUnixFileMode(root) | UnixFileMode.OtherExecute); // the server's user passes
+            if (!OperatingSystem.IsWindows())
+                File.SetUnixFileMode(root, File.GetUnixFileMode(root) | UnixFileMode.OtherExecute); // the server's user passes
             await server._postgres.InitializeAsync(server._password, CancellationToken.None);
             await server.ResumeAsync();
             return server;
@@ -139,7 +140,7 @@ internal sealed class TemporaryPostgres : IAsyncDisposable
 
     private async Task RunToEndAsync(string program, params string[] arguments)
     {
-        var start = new ProcessStartInfo(program, arguments) { RedirectStandardError = true };
+        var start = new ProcessStartInfo(program, arguments) { RedirectStandardError = true, UseShellExecute = false };
         start.Environment["PGPASSWORD"] = _password;
         start.Environment["LC_ALL"] = "C";
         using var process = Process.Start(start) ?? throw new InvalidOperationException("No process was started.");

@@ -119,8 +119,8 @@ public sealed class ReplayTests : IDisposable
         lock (bench.Cluster.Gate)
             bench.Cluster.Agents[Gamma].Vms[VmName.Parse("there")] = new ModelVm(Spec("there")); // so the agent refuses to make it
         await Assert.ThrowsAsync<FabricException>(() => bench.CreateAsync("there", Gamma));
-        await bench.Control.SetCordonedAsync(Gamma, true, default);
-        await bench.Control.SetCordonedAsync(Gamma, false, default);
+        await bench.Control.SetCordonedAsync(Gamma, true, null, default);
+        await bench.Control.SetCordonedAsync(Gamma, false, null, default);
         await bench.UntilAsync(async () => (await bench.Control.ListHostsAsync(default)).All(static h => h.State == "ready"), "beta is back");
     }
 
@@ -128,7 +128,7 @@ public sealed class ReplayTests : IDisposable
     private static async Task EvacuateAsync(ControlBench bench)
     {
         Assert.Equal("done", (await EvacuatedAsync(bench, Alpha)).State);
-        await bench.Control.SetCordonedAsync(Alpha, false, default);
+        await bench.Control.SetCordonedAsync(Alpha, false, null, default);
         await bench.CreateAsync("large", Beta, 5 * ByteSize.Gibi);
         await bench.CreateAsync("wide", Gamma, 4 * ByteSize.Gibi);
         await bench.CreateAsync("small", Beta);
@@ -136,14 +136,14 @@ public sealed class ReplayTests : IDisposable
         bench.Gateway.Allow = static step => step != "converge";
         var begun = await bench.Control.EvacuateAsync(new EvacuateRequest(Beta, 1, false, MigrationOptions.Default with { Mode = MigrationMode.PreCopy }, Guid.NewGuid()), default);
         await bench.UntilAsync(async () => (await bench.Control.GetEvacuationAsync(begun.Id, default)).Items.Any(static i => i.State == "migrating"), "one moves");
-        await bench.Control.SetCordonedAsync(Alpha, true, default); // what waits for its turn finds every place closed
-        await bench.Control.SetCordonedAsync(Gamma, true, default);
+        await bench.Control.SetCordonedAsync(Alpha, true, null, default); // what waits for its turn finds every place closed
+        await bench.Control.SetCordonedAsync(Gamma, true, null, default);
         bench.Gateway.Allow = static _ => true;
         var report = await EndOfAsync(bench, begun.Id);
         Assert.Equal("partly-done", report.State);
         Assert.Equal(["failed", "moved", "stays"], report.Items.Select(static i => i.State).Distinct().Order(StringComparer.Ordinal));
         foreach (var host in new[] { Alpha, Beta, Gamma })
-            await bench.Control.SetCordonedAsync(host, host == Gamma, default);
+            await bench.Control.SetCordonedAsync(host, host == Gamma, null, default);
     }
 
     private static async Task LoseAsync(ControlBench bench)
