@@ -70,22 +70,32 @@ public sealed class TopologyFileTests
     [InlineData("64M", "0", "t.yaml:3: hosts.memory_limit = '0'")]
     [InlineData("64M", "9999999T", "t.yaml:3: hosts.memory_limit = '9999999T'")]
     [InlineData("name: t", "- t", "t.yaml:")]
-    public async Task What_is_wrong_is_named_with_its_line_and_nothing_starts(string right, string wrong, string expected)
+    public void What_is_wrong_is_named_with_its_line(string right, string wrong, string expected)
     {
         string yaml = Valid.Replace(right, wrong, StringComparison.Ordinal);
         Assert.NotEqual(Valid, yaml);
-        string file = Path.Combine(Directory.CreateTempSubdirectory("fabric-topology-").FullName, "t.yaml");
+        var error = Assert.Throws<FabricException>(() => TopologyFile.Parse(yaml, "t.yaml"));
+        Assert.Equal(ErrorCodes.InvalidArgument, error.Error.Code);
+        Assert.StartsWith(expected, error.Error.Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task A_wrong_file_ends_with_2_and_nothing_starts()
+    {
+        var folder = Directory.CreateTempSubdirectory("fabric-topology-");
         try
         {
-            await File.WriteAllTextAsync(file, yaml);
-            var run = await CliRun.Async(null, "up", "--config", file);
-            Assert.StartsWith("error: " + expected, run.Talk, StringComparison.Ordinal);
+            string file = Path.Combine(folder.FullName, "t.yaml");
+            await File.WriteAllTextAsync(file, Valid + "colour: red\n");
+
+            // A directory that no cluster can have: if the file were taken, this would be refused next, and no daemon started.
+            var run = await CliRun.Async(null, "up", "--config", file, "--dir", "/tmp/" + new string('x', 100));
+            Assert.StartsWith("error: t.yaml:5: unknown key 'colour'", run.Talk, StringComparison.Ordinal);
             Assert.Equal(2, run.Code);
-            Assert.False(Directory.Exists("/nonexistent/fabric"));
         }
         finally
         {
-            Directory.Delete(Path.GetDirectoryName(file)!, recursive: true);
+            folder.Delete(recursive: true);
         }
     }
 
