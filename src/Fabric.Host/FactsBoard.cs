@@ -10,7 +10,7 @@ namespace Fabric.Host;
 /// </summary>
 internal sealed class FactsBoard(TimeProvider time)
 {
-    internal static readonly TimeSpan NumbersPeriod = TimeSpan.FromMilliseconds(500);
+    internal static readonly TimeSpan NumbersPeriod = TimeSpan.FromSeconds(1);
 
     private readonly Lock _lock = new();
     private readonly SortedDictionary<string, VmFact> _facts = new(StringComparer.Ordinal);

@@ -130,10 +130,7 @@ internal sealed class Board(TimeProvider time, TimeSpan registerWithin)
 
     public void Touch() => Raise([]);
 
-    /// <summary>A place under the limits became free.</summary>
-    public void FreeRoom() => Raise([RoomTopic]);
-
-    /// <summary>A migration has ended, or did not come about: another one may begin.</summary>
+    /// <summary>A migration has ended: another one may begin.</summary>
     public const string RoomTopic = "room";
 
     /// <summary>The VM's books, or any migration of it.</summary>

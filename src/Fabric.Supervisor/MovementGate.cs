@@ -35,26 +35,16 @@ internal sealed class MovementGate(Board board)
         }
     }
 
-    private void Free(Reservation reservation)
-    {
-        bool begun;
-        lock (_gate)
-        {
-            _reserved.Remove(reservation);
-            begun = board.Traffic.Moves(reservation.Vm);
-        }
-
-        // What began makes room when it ends. What did not has made room now, and nobody else would say so.
-        if (!begun)
-            board.FreeRoom();
-    }
-
     private sealed class Reservation(MovementGate gate, VmName vm, Movement movement) : IDisposable
     {
         public VmName Vm => vm;
 
         public Movement Movement => movement;
 
-        public void Dispose() => gate.Free(this);
+        public void Dispose()
+        {
+            lock (gate._gate)
+                gate._reserved.Remove(this);
+        }
     }
 }

@@ -20,6 +20,12 @@ internal sealed record BatchLook : BatchMessage
     public static BatchLook Instance { get; } = new();
 }
 
+/// <summary>A limit was reached a while ago: it may have room again.</summary>
+internal sealed record RoomLook : BatchMessage
+{
+    public static RoomLook Instance { get; } = new();
+}
+
 internal sealed record CordonDone(FabricError? Error) : BatchMessage;
 
 internal sealed record StartAnswered(VmName Vm, HostName Destination, KnownState? Migration, FabricError? Error) : BatchMessage;
@@ -31,6 +37,7 @@ internal sealed class BatchSupervisor(ControlServices services, ShardTenure tenu
     private readonly List<IDisposable> _subscriptions = [];
     private BatchState? _state;
     private bool _cordoned;
+    private bool _roomAwaited; // while a RoomLook is on its way
     private int _lookQueued; // 1 while a look waits in the mailbox
 
     public const string StreamPrefix = "batch/";
@@ -75,6 +82,9 @@ internal sealed class BatchSupervisor(ControlServices services, ShardTenure tenu
                 return;
             case BatchLook:
                 Volatile.Write(ref _lookQueued, 0);
+                break;
+            case RoomLook:
+                _roomAwaited = false;
                 break;
             case StartAnswered answered:
                 _starting.Remove(answered.Vm);
@@ -166,7 +176,11 @@ internal sealed class BatchSupervisor(ControlServices services, ShardTenure tenu
 
         var destination = item.Destination!.Value;
         if (services.Gate.TryReserve(item.Vm, new Movement(_state!.Plan.Host, destination), _state.Plan.Limits) is not { } reservation)
-            return; // looked at again when any migration changes
+        {
+            AwaitRoom();
+            return;
+        }
+
         _starting.Add(item.Vm);
         var request = RequestId(item);
         var options = _state.Plan.Options;
@@ -178,6 +192,18 @@ internal sealed class BatchSupervisor(ControlServices services, ShardTenure tenu
             },
             migration => (BatchMessage)new StartAnswered(item.Vm, destination, migration, null),
             error => new StartAnswered(item.Vm, destination, null, error));
+    }
+
+    /// <summary>
+    /// Who ends a migration says so. A place that was reserved for a start which came to nothing is given back without a word: whoever asked for it would hear it too, and
+    /// ask again at once, for ever.
+    /// </summary>
+    private void AwaitRoom()
+    {
+        if (_roomAwaited)
+            return;
+        _roomAwaited = true;
+        Context.TellAfter(services.Ids.Jitter(services.Options.CommandRetry * 5), RoomLook.Instance);
     }
 
     private async Task StartedItemAsync(StartAnswered answered)

@@ -17,7 +17,7 @@ public sealed record HostRegistration(
 public sealed record RegistrationAnswer(IReadOnlyList<Uri> ControlUrls);
 
 /// <summary>
-/// GET {agent}/agent/v1/facts?after=V: answered when the version is above V (long poll, at most 20 s; half a second when only numbers rose), always with the whole truth.
+/// GET {agent}/agent/v1/facts?after=V: answered when the version is above V (long poll, at most 20 s; a second when only numbers rose), always with the whole truth.
 /// A version is comparable only within one incarnation.
 /// </summary>
 public sealed record HostFacts(HostName Host, Guid Incarnation, long Version, DataEndpoint Data, long MemoryFreeBytes, IReadOnlyList<VmFact> Vms);

@@ -34,6 +34,9 @@ internal sealed class DecisionClock(TimeProvider time)
 
     internal IReadOnlyList<(Decided What, double Ms)> Taken => [.. _taken];
 
+    /// <summary>What was measured so far does not count.</summary>
+    internal void Forget() => _taken.Clear();
+
     internal void Claimed(MigrationId migration)
     {
         var causes = Of(migration);

@@ -14,7 +14,7 @@ namespace Fabric.Benchmarks.Scale;
 /// The first round of a push lasts as long as it is told to, since a small guest would be gone before the next begins; later rounds last at least <see cref="LeastRound"/>.
 /// Pre-copy only. Thousands of real streams would need five threads each, which in life are spread over the hosts.
 /// </summary>
-internal sealed class InProcessLink(TimeSpan firstRound, TimeProvider time)
+internal sealed class InProcessLink(TimeProvider time)
 {
     internal static readonly TimeSpan LeastRound = TimeSpan.FromMilliseconds(200);
 
@@ -23,6 +23,9 @@ internal sealed class InProcessLink(TimeSpan firstRound, TimeProvider time)
     private int _open;
     private int _mostOpen;
     private long _pages;
+
+    /// <summary>Set while nothing moves.</summary>
+    internal TimeSpan FirstRound { get; set; } = LeastRound;
 
     /// <summary>Streams between two hosts, connected and not yet let go of, that there were at once.</summary>
     internal int MostOpen => Volatile.Read(ref _mostOpen);
@@ -193,8 +196,6 @@ internal sealed class InProcessLink(TimeSpan firstRound, TimeProvider time)
             return count;
         }
     }
-
-    private TimeSpan FirstRound => firstRound > LeastRound ? firstRound : LeastRound;
 
     private TimeProvider Time => time;
 }

@@ -1,5 +1,4 @@
 using System.Globalization;
-using System.Runtime;
 using System.Text;
 using Fabric.Core;
 using Fabric.Integration.Postgres;
@@ -17,7 +16,7 @@ public static class ScaleBench
                            [--store sqlite|postgres] [--connection TEXT] [--out DIR]
           Creates the VMs, then empties as many hosts as give so many migrations at once. --push-seconds: how long the first round of each push
           lasts; --ramp-seconds: over how long the evacuations are asked for.
-          With DOTNET_gcServer=1 the garbage collector is the one that fabricd has.
+          DOTNET_gcServer=1 DOTNET_TieredCompilation=0 in the environment make the runtime as fabricd has it.
           --store postgres takes the database of --connection, or a server of its own. Writes scale.md and scale.json to DIR (artifacts/bench).
         """;
 
@@ -36,7 +35,7 @@ public static class ScaleBench
                 options = options with { Connection = await server.TakeDatabaseAsync() };
             }
 
-            string command = (GCSettings.IsServerGC ? "DOTNET_gcServer=1 " : "") + "dotnet run -c Release --project tests/Fabric.Benchmarks -- scale" + string.Concat(values.Where(static v => v.Key is not ("out" or "connection")).Select(static v => $" --{v.Key} {v.Value}"));
+            string command = Runtime() + "dotnet run -c Release --project tests/Fabric.Benchmarks -- scale" + string.Concat(values.Where(static v => v.Key is not ("out" or "connection")).Select(static v => $" --{v.Key} {v.Value}"));
             var result = await new ScaleRun(options, command, TimeProvider.System, new Random(), talk.WriteLine).RunAsync(cancellation);
             string name = options.Store == "sqlite" ? "scale" : "scale-postgres";
             Directory.CreateDirectory(options.Out);
@@ -51,6 +50,10 @@ public static class ScaleBench
                 await server.DisposeAsync();
         }
     }
+
+    /// <summary>How the runtime was set, as it is written before the command.</summary>
+    private static string Runtime() => string.Concat(
+        new[] { "DOTNET_gcServer", "DOTNET_TieredCompilation" }.Select(static name => Environment.GetEnvironmentVariable(name) is { } value ? $"{name}={value} " : ""));
 
     private static string Markdown(ScaleResult r)
     {
@@ -90,7 +93,8 @@ public static class ScaleBench
         files that are synced at each append). Not there: HTTP between them (every message is written as JSON and read again), hypervisors (synthetic guests of 1 MiB which run a few
         operations before and after the move, and no thread each), and sockets: pages are copied from memory to memory within the process, and the first round of each push is held for a given
         time. Agents work on threads of their own, the control node on the pool; all share the processors. Hosts register every second.
-        Evacuations are asked for evenly over a given time, so that decisions are taken at the pace of a data centre and not all within the same second.
+        Evacuations are asked for evenly over a given time, so that decisions are
+        taken at the pace of a data centre and not all within the same second. Fifty VMs are moved before the measurement begins: a control node that runs has compiled its code.
 
         A decision is measured from outside the control node: from the moment when the last message that it needs leaves the agent (facts as bytes, before they are read; for the first one the
         durable claim) to the moment when the command that follows is handed to the gateway, which comes after its event is durable; the last one ends when the VM's new place is durable.
