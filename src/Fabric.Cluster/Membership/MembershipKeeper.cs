@@ -70,7 +70,7 @@ public sealed partial class MembershipKeeper(
     /// <summary>Step two, when all shards were given back.</summary>
     public async Task LeaveAsync(CancellationToken cancellation)
     {
-        await _stop.CancelAsync();
+        Stop();
         await _watching;
         await SetOwnStateAsync(MemberState.Left, cancellation);
     }
@@ -80,11 +80,14 @@ public sealed partial class MembershipKeeper(
     {
         if (Interlocked.Exchange(ref _disposed, 1) != 0)
             return;
-        await _stop.CancelAsync();
+        Stop();
         await _watching;
         _stop.Dispose();
         _expelled.Dispose();
     }
+
+    // Not by CancelAsync, whose callbacks run on the pool: a simulation has one thread.
+    private void Stop() => _stop.Cancel();
 
     private Task SetOwnStateAsync(MemberState state, CancellationToken cancellation) => ChangeAsync(
         view => view.Find(self.Node) is { IsFinal: false } me && me.State != state ? [new MemberBecomes(self.Node, state)] : [],
@@ -140,7 +143,7 @@ public sealed partial class MembershipKeeper(
                 return;
             }
 
-            await Task.Delay(_jitter.Around(_options.Period, 0.25), time, stop).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+            await Task.Delay(_jitter.Around(_options.Period, 0.25), time, stop).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing | ConfigureAwaitOptions.ContinueOnCapturedContext);
         }
     }
 
