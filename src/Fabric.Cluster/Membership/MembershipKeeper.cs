@@ -194,7 +194,7 @@ public sealed partial class MembershipKeeper(
                 changes.Add(new SuspicionIsWithdrawn(node, self.Node));
         }
 
-        foreach (var dead in view.Members.Where(m => m.Node != self.Node && Verdict.IsDead(view, m.Node, _options.BeatLimit)))
+        foreach (var dead in view.Members.Where(m => m.Node != self.Node && Verdict.IsDead(view, self.Node, m.Node, _options.BeatLimit)))
             changes.Add(new MemberBecomes(dead.Node, MemberState.Dead));
         return changes;
     }
