@@ -90,12 +90,15 @@ public sealed partial class LeaseKeeper(
             loops = [.. _loops];
         }
 
-        await _stop.CancelAsync();
+        Stop();
         await Task.WhenAll(loops);
         foreach (var placed in _shards.Values)
             placed.Dispose();
         _stop.Dispose();
     }
+
+    // Not by CancelAsync, whose callbacks run on the pool: a simulation has one thread.
+    private void Stop() => _stop.Cancel();
 
     private async Task HoldAsync(PlacedShard placed, CancellationToken stop)
     {

@@ -40,13 +40,24 @@ internal sealed class EventStream<TEvent>(IJournal journal, ShardTenure tenure, 
     }
 
     /// <summary>Makes the events durable, all or none. Nothing that follows from them may be done before this returns.</summary>
-    /// <exception cref="FabricException">refused-by-epoch: the shard is lost (the tenure is ended); conflict: somebody else wrote; store-failed: unknown.</exception>
+    /// <exception cref="FabricException">refused-by-epoch: the shard is lost (the tenure is ended); conflict: somebody else wrote; store-failed: unknown (the tenure is ended).</exception>
     public async Task AppendAsync(IReadOnlyList<TEvent> events, CancellationToken cancellation)
     {
         if (!tenure.Held)
             throw Fenced();
         var written = events.Select(catalog.Encode).Select(static e => new NewEvent(e.Kind, e.Version, e.Payload)).ToList();
-        var refusal = await journal.AppendAsync(tenure.Lease, stream, LastSequence, written, cancellation);
+        JournalRefusal refusal;
+        try
+        {
+            refusal = await journal.AppendAsync(tenure.Lease, stream, LastSequence, written, cancellation);
+        }
+        catch (Exception unknown) when (unknown is OperationCanceledException or FabricException { Error.Code: ErrorCodes.StoreFailed })
+        {
+            // It may still be on its way and land after this actor's next life has read the stream, which would never know of it. Under the next tenure what comes late is refused.
+            tenure.End();
+            throw;
+        }
+
         switch (refusal)
         {
             case JournalRefusal.None:

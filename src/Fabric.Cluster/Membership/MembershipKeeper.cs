@@ -72,7 +72,7 @@ public sealed partial class MembershipKeeper(
     /// <summary>Step two, when all shards were given back.</summary>
     public async Task LeaveAsync(CancellationToken cancellation)
     {
-        await _stop.CancelAsync();
+        Stop();
         await _watching;
         await SetOwnStateAsync(MemberState.Left, cancellation);
     }
@@ -82,11 +82,14 @@ public sealed partial class MembershipKeeper(
     {
         if (Interlocked.Exchange(ref _disposed, 1) != 0)
             return;
-        await _stop.CancelAsync();
+        Stop();
         await _watching;
         _stop.Dispose();
         _expelled.Dispose();
     }
+
+    // Not by CancelAsync, whose callbacks run on the pool: a simulation has one thread.
+    private void Stop() => _stop.Cancel();
 
     private Task SetOwnStateAsync(MemberState state, CancellationToken cancellation) => ChangeAsync(
         view => view.Find(self.Node) is { IsFinal: false } me && me.State != state ? [new MemberBecomes(self.Node, state)] : [],
@@ -142,7 +145,7 @@ public sealed partial class MembershipKeeper(
                 return;
             }
 
-            await Task.Delay(_jitter.Around(_options.Period, 0.25), time, stop).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+            await Task.Delay(_jitter.Around(_options.Period, 0.25), time, stop).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing | ConfigureAwaitOptions.ContinueOnCapturedContext);
         }
     }
 
@@ -202,7 +205,7 @@ public sealed partial class MembershipKeeper(
                 changes.Add(new SuspicionIsWithdrawn(node, self.Node));
         }
 
-        foreach (var dead in view.Members.Where(m => m.Node != self.Node && Verdict.IsDead(view, m.Node, _options.BeatLimit)))
+        foreach (var dead in view.Members.Where(m => m.Node != self.Node && Verdict.IsDead(view, self.Node, m.Node, _options.BeatLimit)))
             changes.Add(new MemberBecomes(dead.Node, MemberState.Dead));
         return changes;
     }

@@ -15,17 +15,18 @@ namespace Fabric.Cluster.Membership;
 /// </summary>
 public static class Verdict
 {
-    /// <param name="view">What is judged; just read, after this node's own beat: the newest beat in it is now by the store's clock.</param>
+    /// <param name="view">What is judged; just read, after the judge's own beat.</param>
+    /// <param name="by">The judge: its beat is now by the store's clock. The newest beat is not: that clock may have been set back since.</param>
     /// <param name="node">About whom.</param>
-    /// <param name="beatLimit">How old a beat may be.</param>
-    public static bool IsDead(ClusterView view, Guid node, TimeSpan beatLimit)
+    /// <param name="beatLimit">How far its beat may be from now. One that is ahead was made before the clock was set back, and none since.</param>
+    public static bool IsDead(ClusterView view, Guid by, Guid node, TimeSpan beatLimit)
     {
         ArgumentNullException.ThrowIfNull(view);
-        if (view.Find(node) is not { } accused || accused.IsFinal)
+        if (view.Find(node) is not { IsFinal: false } accused || view.Find(by) is not { } judge)
             return false;
         var others = view.Members.Where(m => m.Node != node && (m.State is MemberState.Up or MemberState.Leaving)).Select(m => m.Node).ToHashSet();
         int witnesses = view.Suspicions.Where(s => s.Node == node && others.Contains(s.By)).Select(s => s.By).Distinct().Count();
-        bool silent = view.Members.Max(static m => m.BeatAt) - accused.BeatAt > beatLimit;
+        bool silent = (judge.BeatAt - accused.BeatAt).Duration() > beatLimit;
         return silent ? witnesses >= 1 : witnesses >= 2 && witnesses > others.Count / 2;
     }
 }

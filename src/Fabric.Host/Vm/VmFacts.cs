@@ -12,7 +12,13 @@ internal static class VmFacts
     internal static VmFact? From(VmName name, FabricError? damaged, VmLedgerState? ledger, VmState live)
     {
         if (damaged is not null)
-            return new VmFact(new VmSpec { Name = name, MemoryBytes = ByteSize.Mebi }, Epoch.None, Owner: false, VmRunState.Exited, null, null, null, damaged.ToString());
+        {
+            // A machine that is held here takes its memory whatever became of the ledger.
+            return live.Machine is not null && ledger?.Spec is { } held
+                ? new VmFact(held, Epoch.None, Owner: false, VmRunState.Paused, live.Machine.ProcessId, null, null, damaged.ToString())
+                : new VmFact(new VmSpec { Name = name, MemoryBytes = ByteSize.Mebi }, Epoch.None, Owner: false, VmRunState.Exited, null, null, null, damaged.ToString());
+        }
+
         var spec = ledger?.Spec ?? (live.Work as VmWork.Making)?.Command switch
         {
             CreateVm c => c.Spec,

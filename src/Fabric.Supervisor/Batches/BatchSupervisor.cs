@@ -30,10 +30,13 @@ internal sealed record CordonDone(FabricError? Error) : BatchMessage;
 
 internal sealed record StartAnswered(VmName Vm, HostName Destination, KnownState? Migration, FabricError? Error) : BatchMessage;
 
+/// <summary>The pause after a start whose outcome is unknown is over.</summary>
+internal sealed record StartAgain(VmName Vm) : BatchMessage;
+
 internal sealed class BatchSupervisor(ControlServices services, ShardTenure tenure, IMigrationStarter starter, string id, BatchPlan? plan) : Actor<BatchMessage>
 {
     private readonly EventStream<BatchEvent> _stream = new(services.Journal, tenure, StreamOf(id), BatchEvents.Catalog);
-    private readonly HashSet<VmName> _starting = [];
+    private readonly HashSet<VmName> _starting = []; // asked for, or pausing before it is asked for again
     private readonly List<IDisposable> _subscriptions = [];
     private BatchState? _state;
     private bool _cordoned;
@@ -87,8 +90,10 @@ internal sealed class BatchSupervisor(ControlServices services, ShardTenure tenu
                 _roomAwaited = false;
                 break;
             case StartAnswered answered:
-                _starting.Remove(answered.Vm);
                 await StartedItemAsync(answered);
+                break;
+            case StartAgain again:
+                _starting.Remove(again.Vm);
                 break;
             default:
                 throw new InvalidOperationException($"No handler is written for {message.GetType().Name}.");
@@ -208,15 +213,21 @@ internal sealed class BatchSupervisor(ControlServices services, ShardTenure tenu
 
     private async Task StartedItemAsync(StartAnswered answered)
     {
+        if (answered.Error is { Code: ErrorCodes.DeadlineExceeded or ErrorCodes.Unreachable or ErrorCodes.StoreFailed } && services.Board.Host(answered.Destination).Current)
+        {
+            // Unknown, or a shard on its way: the same id again. Not before: a refusal that comes at once would be asked for without end.
+            Context.TellAfter(services.Ids.Jitter(services.Options.CommandRetry * 5), new StartAgain(answered.Vm));
+            return;
+        }
+
+        _starting.Remove(answered.Vm);
         var item = _state!.Items.Find(other => other.Vm == answered.Vm);
         if (item is not { Phase: ItemPhase.Waiting })
             return;
         if (answered.Migration is { } migration)
             await AppendAsync(new ItemStarted(services.Now, answered.Vm, answered.Destination, migration.Plan.Id));
-        else if (answered.Error!.Code is ErrorCodes.DeadlineExceeded or ErrorCodes.Unreachable or ErrorCodes.StoreFailed && services.Board.Host(answered.Destination).Current)
-            Context.TellAfter(services.Ids.Jitter(services.Options.CommandRetry * 5), BatchLook.Instance); // unknown, or a shard on its way: the same id again
         else
-            await AppendAsync(ElsewhereOrFail(item, answered.Error));
+            await AppendAsync(ElsewhereOrFail(item, answered.Error!));
     }
 
     /// <summary>Another destination while attempts are left and one can take it; else the VM's last word.</summary>

@@ -17,7 +17,7 @@ internal sealed partial class ShardReader(ControlServices services, ShardMap map
 
     private readonly ILogger _log = services.Loggers.CreateLogger<ShardReader>();
     private readonly CancellationTokenSource _stop = new();
-    private readonly SemaphoreSlim _reading = new(1, 1); // over a round; the images are its
+    private readonly Turnstile _reading = new(); // over a round; the images are its
     private readonly Dictionary<ShardId, ShardImage> _images = map.All.ToDictionary(static shard => shard, static _ => new ShardImage());
     private readonly Lock _gate = new();
     private readonly HashSet<ShardId> _claimed = []; // under _gate
@@ -30,9 +30,8 @@ internal sealed partial class ShardReader(ControlServices services, ShardMap map
 
     public async ValueTask DisposeAsync()
     {
-        await _stop.CancelAsync();
+        Stop();
         await _loop;
-        _reading.Dispose();
         _stop.Dispose();
     }
 
@@ -76,7 +75,7 @@ internal sealed partial class ShardReader(ControlServices services, ShardMap map
     /// <exception cref="FabricException">store-failed.</exception>
     public async Task RefreshAsync(CancellationToken cancellation)
     {
-        await _reading.WaitAsync(cancellation);
+        await _reading.EnterAsync(cancellation);
         try
         {
             foreach (var (shard, image) in _images)
@@ -84,9 +83,12 @@ internal sealed partial class ShardReader(ControlServices services, ShardMap map
         }
         finally
         {
-            _reading.Release();
+            _reading.Leave();
         }
     }
+
+    // Not by CancelAsync, whose callbacks run on the pool: a simulation has one thread.
+    private void Stop() => _stop.Cancel();
 
     private async Task RunAsync(Action afterRound, CancellationToken stop)
     {
@@ -110,7 +112,7 @@ internal sealed partial class ShardReader(ControlServices services, ShardMap map
                 LogDefect(defect); // the next round may do better; a node that reads no more would show what is no longer true
             }
 
-            await Task.Delay(services.Ids.Jitter(services.Options.ReadPeriod), services.Time, stop).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+            await Task.Delay(services.Ids.Jitter(services.Options.ReadPeriod), services.Time, stop).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing | ConfigureAwaitOptions.ContinueOnCapturedContext);
         }
     }
 

@@ -64,7 +64,7 @@ internal sealed class ControlRole : IAsyncDisposable
             await role.ListenAsync(settings, state, logs, time, cancellation);
             var options = SupervisorOptions.Default with { Limits = new BatchLimits(settings.MovesPerSource, settings.MovesPerDestination, settings.MovesPerLink) };
             var parts = new ControlParts(
-                name, journal, membership, role._gateway, hosts, role._peers, role._probe, options, MembershipOptions.Default, random, time, logs);
+                name, journal, membership, role._gateway, hosts, role._peers.Of, role._probe, options, MembershipOptions.Default, random, time, logs);
             role._node = new ControlNode(parts, role.ClusterUrl, role.ApiUrl);
             await role._node.StartAsync(cancellation);
             return role;

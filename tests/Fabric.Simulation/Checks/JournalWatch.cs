@@ -11,9 +11,12 @@ namespace Fabric.Simulation.Checks;
 /// <summary>Reads the journal as it grows, with books of its own: I4, I5, I6, I10, and that intents are durable before anybody acts on them.</summary>
 internal sealed class JournalWatch(World world)
 {
+    /// <summary>What one node journaled the others have read by then, and not sooner: limits are counted per node.</summary>
+    private static readonly TimeSpan ReadWithin = TimeSpan.FromSeconds(2);
+
+    private readonly Dictionary<MigrationId, (string Holder, TimeSpan At)> _claims = [];
     private readonly Dictionary<StreamId, long> _sequences = [];
     private readonly Dictionary<ShardId, Epoch> _epochs = [];
-    private readonly Dictionary<ShardId, string> _holders = [];
     private readonly Dictionary<StreamId, HashSet<string>> _kinds = [];
     private readonly Dictionary<MigrationId, MigrationState> _migrations = [];
     private readonly Dictionary<VmName, VmState> _vms = [];
@@ -30,11 +33,7 @@ internal sealed class JournalWatch(World world)
         if (lease.Epoch <= _epochs.GetValueOrDefault(lease.Shard))
             world.Observer.Violated("I5", $"shard {lease.Shard.Value} was given at epoch {lease.Epoch} again");
         _epochs[lease.Shard] = lease.Epoch;
-        _holders[lease.Shard] = lease.Holder;
     }
-
-    internal ShardId? NotHeldBy(string holder) =>
-        Enumerable.Range(0, world.Plan.Shards).Select(static i => (ShardId?)new ShardId(i)).FirstOrDefault(shard => _holders.GetValueOrDefault(shard!.Value) != holder);
 
     internal void Committed(ShardId shard, JournalRecord record)
     {
@@ -80,7 +79,7 @@ internal sealed class JournalWatch(World world)
         if (stream.StartsWith(MigrationSupervisor.StreamPrefix, StringComparison.Ordinal))
             TakeMigration(MigrationId.Parse(stream[MigrationSupervisor.StreamPrefix.Length..]), Decoded(EventCodec.Catalog, record));
         else if (stream.StartsWith(VmLedger.StreamPrefix, StringComparison.Ordinal))
-            TakeVm(VmName.Parse(stream[VmLedger.StreamPrefix.Length..]), Decoded(VmEvents.Catalog, record));
+            TakeVm(VmName.Parse(stream[VmLedger.StreamPrefix.Length..]), Decoded(VmEvents.Catalog, record), record);
         else if (stream.StartsWith(BatchSupervisor.StreamPrefix, StringComparison.Ordinal))
             _batches[stream] = BatchState.Apply(_batches.GetValueOrDefault(stream), Decoded(BatchEvents.Catalog, record))!;
     }
@@ -101,21 +100,25 @@ internal sealed class JournalWatch(World world)
         }
     }
 
-    private void TakeVm(VmName vm, VmEvent happened)
+    private void TakeVm(VmName vm, VmEvent happened, JournalRecord record)
     {
+        if (happened is MigrationClaimed { Plan.Id: var id })
+            _claims[id] = (record.Holder, world.Now);
         var before = _vms.GetValueOrDefault(vm) ?? VmState.None(vm);
         if (happened is MigrationClaimed && before.Active is { } active)
             world.Observer.Violated("I4", $"{vm} is claimed while migration {active.Id} has it");
         _vms[vm] = before.Apply(happened);
         if (happened is MigrationClaimed { Plan: { Batch: not null } plan })
-            CheckLimits(plan);
+            CheckLimits(plan, record);
     }
 
-    /// <summary>What a batch starts stays within the limits, whoever started the others.</summary>
-    private void CheckLimits(MigrationPlan plan)
+    /// <summary>What a batch starts stays within the limits, whoever started the others, if it was long enough ago to be read.</summary>
+    private void CheckLimits(MigrationPlan plan, JournalRecord record)
     {
+        bool couldRead = world.Now - world.StoreTroubledUntil > TimeSpan.FromSeconds(20);
         var running = _vms.Values.Select(static vm => vm.Active).OfType<MigrationPlan>()
-            .Where(p => _migrations.GetValueOrDefault(p.Id) is null or ActiveState).ToList();
+            .Where(p => _migrations.GetValueOrDefault(p.Id) is null or ActiveState)
+            .Where(p => _claims[p.Id].Holder == record.Holder || (couldRead && world.Now - _claims[p.Id].At > ReadWithin)).ToList();
         var limits = world.Plan.Limits;
         int source = running.Count(p => p.Source == plan.Source);
         int destination = running.Count(p => p.Destination == plan.Destination);

@@ -3,6 +3,7 @@ using Fabric.Core;
 using Fabric.Host.Ledger;
 using Fabric.Migration;
 using Fabric.Simulation.Machines;
+using Fabric.Simulation.Processes;
 using Fabric.Simulation.Worlds;
 
 namespace Fabric.Simulation.Checks;
@@ -17,8 +18,8 @@ internal sealed class Observer(World world)
     private readonly Dictionary<VmName, List<SimMachine>> _disks = [];
     private readonly Dictionary<VmName, HashSet<HostName>> _owners = [];
     private readonly Dictionary<VmName, Epoch> _granted = [];
-    private readonly Dictionary<(HostName, VmName), Epoch> _shardSeen = [];
     private readonly HashSet<(HostName, CommandId)> _answered = [];
+    private readonly HashSet<(SimProcess, CommandId)> _begun = [];
     private readonly HashSet<string> _recordedMachines = [];
 
     internal IReadOnlyList<GuestLife> Lives => _lives;
@@ -26,6 +27,8 @@ internal sealed class Observer(World world)
     internal string? Violation { get; private set; }
 
     internal JournalWatch Journal { get; } = new(world);
+
+    internal MembershipWatch Members { get; } = new(world);
 
     /// <summary>VMs that an operator asked to delete, by force or not: whatever is left of them may be anywhere.</summary>
     internal HashSet<VmName> Deleted { get; } = [];
@@ -109,6 +112,9 @@ internal sealed class Observer(World world)
         life.Reached = Math.Max(life.Reached, guest.Steps);
         bool elsewhere = world.Hosts.SelectMany(static h => h.Machines)
             .Any(m => m != machine && m.Guest is { } copy && copy.Life == life && copy.Steps >= life.Reached && m.Missing.IsEmpty);
+        // A copy that died while nobody knew who may run: if the other never may, this is what took the guest.
+        if (fault && !ran && elsewhere)
+            life.CopyLostBy = how;
         bool needed = ran || !elsewhere || (fault && machine.Host.Disk.Replay(machine.Spec.Name).Owner);
         if (life.GoneBy is not null || !needed)
             return;
@@ -118,13 +124,30 @@ internal sealed class Observer(World world)
             life.GoneBy = "deleted";
         else if (fault && how != "no ledger names it")
             life.GoneBy = $"a fault: {how}";
+        else if (life.CopyLostBy is { } fate && machine.Host.Disk.Replay(machine.Spec.Name).Incoming is { Step: IncomingStep.Refused })
+            life.GoneBy = $"a fault: {fate}";
         else
             Violated("I3", $"{machine}, which {life.Vm} needed, was ended by the system ({how}) and nobody asked for it");
     }
 
-    /// <summary>True when the host's ledger had seen a higher shard epoch than the command's when it came, and no answer to this command.</summary>
-    internal bool IsStale(SimHost host, AgentCommand sent) =>
-        sent.Header.ShardEpoch < _shardSeen.GetValueOrDefault((host.Name, sent.Header.Vm)) && !_answered.Contains((host.Name, sent.Header.Id));
+    /// <summary>True when the host's ledger had seen a higher shard epoch than the command's when it came, and this life of the agent nothing of this command from an owner that was not outdone.</summary>
+    internal bool IsStale(SimHost host, AgentCommand sent)
+    {
+        if (sent.Header.ShardEpoch >= ShardSeen(host, sent.Header.Vm).Epoch)
+        {
+            _begun.Add((host.Process!, sent.Header.Id));
+            return false;
+        }
+
+        return !_begun.Contains((host.Process!, sent.Header.Id)) && host.Disk.Replay(sent.Header.Vm).AnswerTo(sent.Header.Id) is null;
+    }
+
+    /// <summary>The highest shard epoch of a VM that a host has obeyed, by what is on its disk: a record may be lost with the power, or with the agent that wrote it.</summary>
+    internal static (Epoch Epoch, Guid Term) ShardSeen(SimHost host, VmName vm)
+    {
+        var ledger = host.Disk.Replay(vm);
+        return (ledger.ShardEpoch, ledger.ShardTerm);
+    }
 
     internal void Sent(SimNode node, HostName host, AgentCommand command)
     {
@@ -135,8 +158,9 @@ internal sealed class Observer(World world)
     internal void Executed(SimHost host, AgentCommand sent, CommandResult result, bool stale)
     {
         world.Trace($"{host.Name} answers {sent.GetType().Name} of {sent.Header.Vm}: {result.Error?.ToString() ?? "done"}");
-        if (stale && result.Ok)
-            Violated("I5", $"{host.Name} did {sent.GetType().Name} of {sent.Header.Vm} for shard epoch {sent.Header.ShardEpoch}, after a higher one");
+        // An agent that has not found its machines again, or whose ledger failed, refuses before it looks at epochs.
+        if (stale && result.Error is not { Code: ErrorCodes.RefusedByEpoch or ErrorCodes.Conflict or ErrorCodes.StoreFailed })
+            Violated("I5", $"{host.Name} judged {sent.GetType().Name} of {sent.Header.Vm} for shard epoch {sent.Header.ShardEpoch}, after a higher one: {result.Error?.ToString() ?? "done"}");
     }
 
     internal void Recorded(SimHost host, VmName vm, VmRecord record, VmLedgerState state)
@@ -147,7 +171,6 @@ internal sealed class Observer(World world)
             case VmRecord.Answered r when !_answered.Add((host.Name, r.Command)):
                 Violated("I7", $"{host.Name} executed command {r.Command} of {vm} twice");
                 break;
-            case VmRecord.ShardSeen r: _shardSeen[(host.Name, vm)] = r.Epoch; break;
             case VmRecord.MachineStarted r: _recordedMachines.Add(r.Adoption); break;
             case VmRecord.Owned r: Grant(host, vm, r.Epoch); break;
             case VmRecord.Accepted r: Grant(host, vm, r.Epoch); break;

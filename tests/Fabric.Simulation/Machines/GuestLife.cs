@@ -24,6 +24,9 @@ internal sealed class GuestLife(int number, VmName vm, int working, int presentP
     /// <summary>Why it may be gone: a fault ended a machine that it needed, or an operator asked. Null while it must be somewhere.</summary>
     internal string? GoneBy { get; set; }
 
+    /// <summary>The fault that ended one of two copies while it was open which of them would run.</summary>
+    internal string? CopyLostBy { get; set; }
+
     /// <summary>World time since when it stands; null while it runs.</summary>
     internal TimeSpan? StandsSince { get; set; }
 

@@ -17,6 +17,8 @@ internal sealed class Links(World world)
     /// <summary>Connections that look after themselves when a link is cut.</summary>
     internal List<Connection> Watching { get; } = [];
 
+    internal bool Disturbed => Loss > 0 || Lateness > 0;
+
     internal bool IsCut(string from, string to) => _cutUntil.GetValueOrDefault((from, to)) > world.Now;
 
     internal void Cut(string from, string to, TimeSpan forTime)

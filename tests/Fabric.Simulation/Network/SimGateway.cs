@@ -19,32 +19,33 @@ internal sealed class SimGateway(World world, SimNode node) : IAgentGateway
         return AskAsync<CommandResult>(
             target,
             CommandDeadline,
-            answer => target.Execute(command, command, result => answer(world.Plants.Answer(command, result))),
-            mayDouble: true,
+            answer => target.Execute(command, result => answer(world.Plants.Answer(command, result))),
+            isCommand: true,
             cancellation);
     }
 
     public Task<HostFacts> FactsAsync(HostName host, long after, TimeSpan wait, CancellationToken cancellation)
     {
         var target = world.Host(host);
-        return AskAsync<HostFacts>(target, wait + FactsGrace, answer => target.Facts(after, wait, answer), mayDouble: false, cancellation);
+        return AskAsync<HostFacts>(target, wait + FactsGrace, answer => target.Facts(after, wait, answer), isCommand: false, cancellation);
     }
 
     public Task<byte[]?> ConsoleAsync(HostName host, VmName vm, long offset, int most, CancellationToken cancellation) => Task.FromResult<byte[]?>(null);
 
-    private async Task<T> AskAsync<T>(SimHost host, TimeSpan deadline, Func<Action<T>, bool> deliver, bool mayDouble, CancellationToken cancellation)
+    private async Task<T> AskAsync<T>(SimHost host, TimeSpan deadline, Func<Action<T>, bool> deliver, bool isCommand, CancellationToken cancellation)
     {
         var answer = new TaskCompletionSource<T>();
         var late = world.After(deadline, () => answer.TrySetException(new FabricException(ErrorCodes.DeadlineExceeded, $"'{host.Name}' did not answer within {deadline.TotalSeconds} s.")));
-        world.Links.Send(
-            node.Name,
-            host.Name.Value,
-            () =>
-            {
-                if (!deliver(result => world.Links.Send(host.Name.Value, node.Name, () => answer.TrySetResult(result))) && host.Powered)
-                    world.Links.Send(host.Name.Value, node.Name, () => answer.TrySetException(new FabricException(ErrorCodes.Unreachable, $"'{host.Name}' refuses the connection.")));
-            },
-            mayDouble);
+        void Arrive()
+        {
+            if (!deliver(result => world.Links.Send(host.Name.Value, node.Name, () => answer.TrySetResult(result))) && host.Powered)
+                world.Links.Send(host.Name.Value, node.Name, () => answer.TrySetException(new FabricException(ErrorCodes.Unreachable, $"'{host.Name}' refuses the connection.")));
+        }
+
+        if (isCommand && node.HoldsBack() is { } held)
+            world.After(held, Arrive);
+        else
+            world.Links.Send(node.Name, host.Name.Value, Arrive, mayDouble: isCommand);
         await using var registration = cancellation.Register(() => answer.TrySetCanceled(cancellation));
         try
         {

@@ -35,6 +35,9 @@ internal sealed class PlantedBugs(string? name)
         ["leak-machine"] = "a machine that was ended lives on (I8)",
         ["no-limits"] = "evacuations move all at once (I10)",
         ["old-answers"] = "the API answers what it answered first (I11)",
+        ["skip-epoch-check"] = "an agent does what an owner of an older shard epoch sent (I5)",
+        ["deaf-probes"] = "no node hears another, although nothing is cut (I12)",
+        ["stale-views"] = "a node is never told that the view has changed (I8)",
         ["rewrite-end"] = "an event follows a migration's end (I6)",
         ["two-at-once"] = "a claim is journaled beside another (I4)",
     };
@@ -55,6 +58,11 @@ internal sealed class PlantedBugs(string? name)
         "late-token-record" => _tokenHeldBack.Contains((host.Name, vm)) && record is VmRecord.HandedOver or VmRecord.Drained or VmRecord.Released or VmRecord.TakenBack,
         _ => false,
     };
+
+    /// <summary>What the agent takes a command for.</summary>
+    internal AgentCommand Received(AgentCommand command, (Epoch Epoch, Guid Term) seen) => name == "skip-epoch-check" && command.Header.ShardEpoch < seen.Epoch
+        ? command with { Header = command.Header with { ShardEpoch = seen.Epoch, ShardTerm = seen.Term } }
+        : command;
 
     /// <summary>What is answered instead.</summary>
     internal CommandResult Answer(AgentCommand command, CommandResult result) =>

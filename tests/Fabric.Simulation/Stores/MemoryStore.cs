@@ -3,8 +3,8 @@ using Fabric.Journal;
 
 namespace Fabric.Simulation.Stores;
 
-/// <summary>The journal's contract in memory, whole: expiry by the store's clock, fencing by epoch, unique sequences. Any thread.</summary>
-internal sealed class MemoryStore(TimeProvider clock) : IJournal
+/// <summary>The store's contract in memory, whole: expiry by its clock, fencing by epoch and term, unique sequences; and the view of the cluster. Any thread.</summary>
+internal sealed partial class MemoryStore(TimeProvider clock) : IJournal, IMembership
 {
     private readonly Lock _gate = new();
     private readonly Dictionary<ShardId, (string? Holder, Epoch Epoch, Guid Term, DateTimeOffset Until)> _shards = [];
@@ -20,6 +20,13 @@ internal sealed class MemoryStore(TimeProvider clock) : IJournal
 
     internal Action<ShardLease> Acquired { get; set; } = static _ => { };
 
+    /// <summary>Who may append to a shard; null: nobody since it was given back, or it was never held.</summary>
+    internal string? HolderOf(ShardId shard)
+    {
+        lock (_gate)
+            return _shards.GetValueOrDefault(shard).Holder;
+    }
+
     /// <summary>Planted bugs: what the store forgets to compare.</summary>
     internal Func<string, bool> Forgets { get; set; } = static _ => false;
 
@@ -27,10 +34,13 @@ internal sealed class MemoryStore(TimeProvider clock) : IJournal
     {
         cancellation.ThrowIfCancellationRequested();
         JournalRules.RequireHolder(holder, duration);
+        JournalRules.RequireFloor(floor);
         lock (_gate)
         {
+            if (IsFinalMember(holder))
+                return Answer(null, JournalRefusal.NoMember);
             var known = _shards.GetValueOrDefault(shard);
-            if (known.Holder is not null && known.Holder != holder && known.Until > clock.GetUtcNow())
+            if (known.Holder is not null && known.Holder != holder && known.Until > clock.GetUtcNow() && !IsFinalMember(known.Holder))
                 return Answer(null, JournalRefusal.HeldByAnother);
             var epoch = known.Holder is not null && Forgets("reuse-epoch") ? known.Epoch : (known.Epoch > floor ? known.Epoch : floor).Next;
             var term = new Guid(++_terms, 0, 0, new byte[8]);

@@ -16,9 +16,6 @@ internal sealed class Breaker(World world)
     internal void Heal()
     {
         world.Links.Heal();
-        // A store whose clock was set back keeps the lease of a node that is gone for as long; the view of the cluster, which frees it at once, is not simulated yet.
-        if (world.StoreClock.Offset < TimeSpan.Zero)
-            world.StoreClock.Offset = TimeSpan.Zero;
         (world.Troubles.DownUntil, world.Troubles.FlakyUntil) = (default, default);
         world.Troubles.CutUntil.Clear();
         world.Troubles.DieAt.Clear();
@@ -32,24 +29,21 @@ internal sealed class Breaker(World world)
             host.Boot();
         }
 
-        // Shards that troubles spread over several nodes stay spread: nothing places them yet, and no node asks another. So one node is left to end it all.
-        world.Nodes[0].Process?.Thaw();
-        world.Nodes[0].Start();
-        foreach (var node in world.Nodes.Skip(1))
+        foreach (var node in world.Nodes)
         {
-            node.Kill();
-            node.Retired = true;
+            node.Trouble(TimeSpan.Zero);
+            node.HoldNothing();
+            node.Process?.Thaw();
+            node.Start();
         }
     }
 
     private SimHost HostOf(int number) => world.Hosts[number % world.Hosts.Count];
 
-    private SimNode NodeOf(int number) => world.Nodes[number % world.Nodes.Count];
-
     private void BreakProcess(Entry entry)
     {
         var host = HostOf(entry.A);
-        var node = NodeOf(entry.A);
+        var node = world.NodeAt(entry.A);
         switch (entry.Deed)
         {
             case Deed.KillAgent:
@@ -77,10 +71,10 @@ internal sealed class Breaker(World world)
             case Deed.KillNodeAtAppend:
                 world.Troubles.DieAt[node.Name] = (entry.N, entry.B % 2 == 0);
                 break;
-            case Deed.FreezeNode when node.Process is { Dead: false } process:
-                process.Freeze();
-                world.After(entry.For, process.Thaw);
-                break;
+            case Deed.FreezeNode: node.Freeze(entry.For); break;
+            case Deed.LeaveNode: node.Leave(entry.For); break;
+            case Deed.LoseNode: node.Lose(); break;
+            case Deed.HoldCommand: node.HoldBack(entry.N % 6 + 1, entry.B % 2 == 0, entry.For + TimeSpan.FromSeconds(3)); break;
         }
     }
 
@@ -125,7 +119,7 @@ internal sealed class Breaker(World world)
     private void BreakBetween(Entry entry)
     {
         var (a, b) = (HostOf(entry.A), HostOf(entry.B));
-        var node = NodeOf(entry.B);
+        var node = world.NodeAt(entry.B);
         switch (entry.Deed)
         {
             case Deed.CutOneWay:
@@ -142,12 +136,22 @@ internal sealed class Breaker(World world)
                 world.Links.Cut(a.Name.Value, node.Name, entry.For);
                 world.Links.Cut(node.Name, a.Name.Value, entry.For);
                 break;
+            case Deed.CutNodesOneWay or Deed.CutNodes:
+                CutNodes(world.NodeAt(entry.A), node, entry.For, bothWays: entry.Deed == Deed.CutNodes);
+                break;
+            case Deed.IsolateNode: Isolate(entry); break;
             case Deed.DisturbNetwork:
                 (world.Links.Loss, world.Links.Doubling, world.Links.Lateness) = (0.004 * entry.N, 0.02 * entry.A, 0.006 * entry.B);
                 break;
-            case Deed.StoreDown: world.Troubles.DownUntil = world.Now + entry.For; break;
-            case Deed.StoreFlaky: world.Troubles.FlakyUntil = world.Now + entry.For; break;
-            case Deed.StoreCutOff: world.Troubles.CutUntil[node.Name] = world.Now + entry.For; break;
+            case Deed.StoreDown:
+                world.Troubles.DownUntil = world.Now + entry.For;
+                TroubleAll(entry.For);
+                break;
+            case Deed.StoreFlaky:
+                world.Troubles.FlakyUntil = world.Now + entry.For;
+                TroubleAll(entry.For);
+                break;
+            case Deed.StoreCutOff: CutStore(node, entry.For); break;
             case Deed.StoreClockJumps: world.StoreClock.Offset += Jump(entry); break;
             case Deed.HostClockJumps:
                 a.WallOffset += Jump(entry);
@@ -157,6 +161,52 @@ internal sealed class Breaker(World world)
                 node.WallOffset += Jump(entry);
                 node.Process?.Clock.WallOffset = node.WallOffset;
                 break;
+        }
+    }
+
+    private void TroubleAll(TimeSpan forTime)
+    {
+        TroubleStore(forTime);
+        foreach (var node in world.Nodes)
+            node.Trouble(forTime);
+    }
+
+    private void TroubleStore(TimeSpan forTime)
+    {
+        if (world.Now + forTime > world.StoreTroubledUntil)
+            world.StoreTroubledUntil = world.Now + forTime;
+    }
+
+    private void CutStore(SimNode node, TimeSpan forTime)
+    {
+        TroubleStore(forTime);
+        world.Troubles.CutUntil[node.Name] = world.Now + forTime;
+        node.Trouble(forTime);
+    }
+
+    private void CutNodes(SimNode a, SimNode b, TimeSpan forTime, bool bothWays)
+    {
+        if (a == b)
+            return;
+        a.Trouble(forTime);
+        b.Trouble(forTime);
+        world.Links.Cut(a.Name, b.Name, forTime);
+        if (bothWays)
+            world.Links.Cut(b.Name, a.Name, forTime);
+    }
+
+    /// <summary>From the other nodes; by N also from the store, and from the hosts.</summary>
+    private void Isolate(Entry entry)
+    {
+        var node = world.NodeAt(entry.A);
+        foreach (var other in world.Nodes)
+            CutNodes(node, other, entry.For, bothWays: true);
+        if (entry.N % 3 != 0)
+            CutStore(node, entry.For);
+        foreach (var host in world.Hosts.Where(_ => entry.N % 3 == 2))
+        {
+            world.Links.Cut(node.Name, host.Name.Value, entry.For);
+            world.Links.Cut(host.Name.Value, node.Name, entry.For);
         }
     }
 

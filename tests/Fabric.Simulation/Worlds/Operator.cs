@@ -39,25 +39,28 @@ internal sealed class Operator(World world)
                 world.Observer.Deleted.Add(vm);
                 Ask(entry, plane => plane.DeleteVmAsync(vm, entry.Deed == Deed.DeleteByForce, CancellationToken.None));
                 break;
+            case Deed.StartNode:
+                world.NodeAt(entry.A).Start();
+                break;
             case Deed.Cordon or Deed.Uncordon:
                 Ask(entry, plane => plane.SetCordonedAsync(host, entry.Deed == Deed.Cordon, null, CancellationToken.None));
                 break;
         }
     }
 
-    private static async Task AbortAsync(ControlPlane plane, VmName vm)
+    private static async Task AbortAsync(IControlPlane plane, VmName vm)
     {
         var active = (await plane.ListMigrationsAsync(CancellationToken.None)).FirstOrDefault(m => m.Vm == vm && m.TotalMs is null);
         if (active is not null)
             await plane.AbortMigrationAsync(active.Id.ToString(), "an operator", CancellationToken.None);
     }
 
-    private void Ask(Entry entry, Func<ControlPlane, Task> question, int attempt = 0)
+    private void Ask(Entry entry, Func<IControlPlane, Task> question, int attempt = 0)
     {
         if (attempt == Tries)
             return;
         var node = world.Nodes[(entry.N + attempt) % world.Nodes.Count];
-        if (!node.Lives || node.Plane is not { } plane)
+        if (!node.Lives)
         {
             world.After(BetweenTries, () => Ask(entry, question, attempt + 1));
             return;
@@ -67,7 +70,7 @@ internal sealed class Operator(World world)
         {
             try
             {
-                await question(plane);
+                await question(node.Everywhere);
                 world.Trace($"{entry.Deed} is answered by {node.Name}");
             }
             catch (FabricException e) when (e.Error.Code is ErrorCodes.Unreachable or ErrorCodes.NotFound or ErrorCodes.Conflict)

@@ -15,6 +15,9 @@ internal enum Deed
     Cordon,
     Uncordon,
 
+    /// <summary>A node that is not there from the beginning comes.</summary>
+    StartNode,
+
     KillAgent,
     KillAgentAtAppend,
     LosePower,
@@ -23,6 +26,9 @@ internal enum Deed
     KillNode,
     KillNodeAtAppend,
     FreezeNode,
+    LeaveNode,
+    LoseNode,
+    HoldCommand,
     EndMachine,
     SlowMachines,
     RefuseMachines,
@@ -31,6 +37,9 @@ internal enum Deed
     CutBothWays,
     CutControlOneWay,
     CutControl,
+    CutNodesOneWay,
+    CutNodes,
+    IsolateNode,
     DisturbNetwork,
     StoreDown,
     StoreFlaky,
@@ -59,13 +68,19 @@ internal sealed record Plan(
     {
         var chance = new Chance(seed);
         int hosts = chance.Between(2, 4);
-        int nodes = chance.Below(10) switch { < 6 => 1, < 9 => 2, _ => 3 };
+        int nodes = chance.Below(10) switch { < 3 => 1, < 5 => 2, < 8 => 3, 8 => 4, _ => 5 };
         int vms = chance.Between(1, 4);
         var duration = TimeSpan.FromSeconds(chance.Between(25, 80));
         double rate = chance.Below(4) switch { 0 => 0.3e6, 1 => 2e6, 2 => 10e6, _ => 60e6 };
         var schedule = new List<Entry>();
         for (int vm = 0; vm < vms; vm++)
             schedule.Add(new Entry(chance.Milliseconds(2500, 5000), Deed.Create, vm, chance.Below(hosts), 0, default));
+        for (int node = 1; node < nodes; node++)
+        {
+            if (chance.Share(0.2))
+                schedule.Add(new Entry(chance.Milliseconds(3000, duration.TotalMilliseconds), Deed.StartNode, node, 0, 0, default));
+        }
+
         int deeds = chance.Between(3, 14);
         for (int i = 0; i < deeds; i++)
             schedule.Add(Operation(chance, duration));
@@ -74,6 +89,9 @@ internal sealed record Plan(
         {
             var fault = Fault(chance, duration, schedule);
             schedule.Add(fault);
+            // Who takes over while a command of the last owner is on its way goes another way when somebody gives the move up.
+            if (fault.Deed == Deed.HoldCommand && chance.Share(0.7))
+                schedule.Add(new Entry(Earlier(fault.At + chance.Milliseconds(1500, 6000), duration), Deed.Abort, chance.Below(12), 0, chance.Below(12), default));
             // Two at once: what one leaves open the other hits.
             if (chance.Share(0.3))
                 schedule.Add(Fault(chance, duration, schedule) with { At = Earlier(fault.At + chance.Milliseconds(0, 3000), duration) });
@@ -115,7 +133,7 @@ internal sealed record Plan(
         var deeds = Enum.GetValues<Deed>();
         int faults = deeds.Length - (int)Deed.KillAgent;
         var deed = chance.Share(0.35)
-            ? chance.Below(4) switch { 0 => Deed.KillAgentAtAppend, 1 => Deed.KillNodeAtAppend, 2 => Deed.LosePowerAtAppend, _ => Deed.KillAgent }
+            ? chance.Below(5) switch { 0 => Deed.KillAgentAtAppend, 1 => Deed.KillNodeAtAppend, 2 => Deed.LosePowerAtAppend, 3 => Deed.HoldCommand, _ => Deed.KillAgent }
             : deeds[(int)Deed.KillAgent + chance.Below(faults)];
         var lasts = chance.Share(0.7) ? chance.Milliseconds(20, 6000) : chance.Milliseconds(2000, 40_000);
         return new Entry(at, deed, chance.Below(12), chance.Below(12), chance.Between(1, 12), lasts);

@@ -2,6 +2,7 @@ using Fabric.Core;
 using Fabric.Host;
 using Fabric.Machines;
 using Fabric.Migration;
+using Fabric.Simulation.Checks;
 using Fabric.Simulation.Machines;
 using Fabric.Simulation.Network;
 using Fabric.Simulation.Processes;
@@ -128,17 +129,17 @@ internal sealed class SimHost
     }
 
     /// <summary>False: nobody listens.</summary>
-    /// <param name="command">What the agent gets.</param>
-    /// <param name="sent">What the control node sent; the same, unless a planted bug stands between.</param>
+    /// <param name="sent">What the control node sent.</param>
     /// <param name="answered">Hears the answer, unless the agent dies before.</param>
-    internal bool Execute(AgentCommand command, AgentCommand sent, Action<CommandResult> answered)
+    internal bool Execute(AgentCommand sent, Action<CommandResult> answered)
     {
         if (!Ready)
             return false;
         var (process, agent) = (Process!, _agent!);
-        bool stale = _world.Observer.IsStale(this, sent);
         process.Begin(async () =>
         {
+            bool stale = _world.Observer.IsStale(this, sent);
+            var command = _world.Plants.Received(sent, Observer.ShardSeen(this, sent.Header.Vm));
             var result = await agent.ExecuteAsync(command, CancellationToken.None);
             _world.Observer.Executed(this, sent, result, stale);
             answered(result);

@@ -1,6 +1,7 @@
 using System.Globalization;
 using Fabric.Actors.Testing;
 using Fabric.Core;
+using Fabric.Journal;
 using Fabric.Simulation.Checks;
 using Fabric.Simulation.Network;
 using Fabric.Simulation.Plants;
@@ -26,7 +27,7 @@ internal sealed class World
     private static readonly TimeSpan Tick = TimeSpan.FromSeconds(1);
 
     /// <summary>All must be in order for so long, so that a late step of a bug is still seen.</summary>
-    private const int SettledTicks = 12;
+    private const int SettledTicks = 17;
 
     /// <summary>Turns and timers within one tick: more is a circle.</summary>
     private const int MostSteps = 50_000;
@@ -53,7 +54,13 @@ internal sealed class World
         Observer = new Observer(this);
         Links = new Links(this);
         StoreClock = new ManualTimeView(Clock);
-        Store = new MemoryStore(StoreClock) { Committed = Observer.Journal.Committed, Acquired = Observer.Journal.Acquired, Forgets = Plants.On };
+        Store = new MemoryStore(StoreClock)
+        {
+            Committed = Observer.Journal.Committed,
+            Acquired = Observer.Journal.Acquired,
+            ViewChanged = Observer.Members.Changed,
+            Forgets = Plants.On,
+        };
         for (int i = 0; i < plan.Hosts; i++)
             Hosts.Add(new SimHost(this, HostName.Parse($"host-{i}"), 1000 + i, 3 * VmBytes));
         for (int i = 0; i < plan.Nodes; i++)
@@ -86,6 +93,9 @@ internal sealed class World
 
     internal StoreTroubles Troubles { get; } = new();
 
+    /// <summary>World time until which some node had trouble with the store.</summary>
+    internal TimeSpan StoreTroubledUntil { get; set; }
+
     internal List<SimHost> Hosts { get; } = [];
 
     internal List<SimNode> Nodes { get; } = [];
@@ -116,7 +126,7 @@ internal sealed class World
 
     private void Live()
     {
-        foreach (var node in Nodes)
+        foreach (var node in Nodes.Where((_, i) => !Plan.Schedule.Any(e => e.Deed == Deed.StartNode && e.A == i)))
             After(Chance.Milliseconds(0, 1500), node.Start);
         foreach (var host in Hosts)
             After(Chance.Milliseconds(0, 1500), host.StartAgent);
@@ -175,6 +185,10 @@ internal sealed class World
     internal int NextNumber() => ++_numbers;
 
     internal SimHost Host(HostName name) => Hosts.Find(h => h.Name == name) ?? throw new InvalidOperationException($"There is no host {name}.");
+
+    internal SimNode NodeAt(int number) => Nodes[number % Nodes.Count];
+
+    internal SimNode Node(Member member) => Nodes.Find(n => n.Name == member.Name) ?? throw new InvalidOperationException($"There is no node {member.Name}.");
 
     internal SimHost HostAt(int port) => Hosts.Find(h => h.Port == port) ?? throw new InvalidOperationException($"Nobody is at {port}.");
 

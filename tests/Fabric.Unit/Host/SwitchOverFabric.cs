@@ -35,13 +35,16 @@ internal sealed class TestHost(HostName name, MemoryNetwork network, RunObserver
     /// <summary>Or its machine does.</summary>
     internal (FaultMoment Moment, string Kind)? MachineDiesAt { get; set; }
 
+    /// <summary>For guests; null: as many as come.</summary>
+    internal long? MemoryBytes { get; init; }
+
     internal int Deaths { get; private set; }
 
     internal async Task StartAsync()
     {
         _plane = network.NewPlane();
         _ledgers = new KillableLedgers(new LedgerDirectory(Path.Combine(directory, name.Value)), OnAppend);
-        var options = new HostAgentOptions { Name = name, MemoryDirectory = directory };
+        var options = new HostAgentOptions { Name = name, MemoryDirectory = directory, MemoryBytes = MemoryBytes };
         _agent = await HostAgent.StartAsync(options, new HostAgentSeams(
             _ledgers, _plane, [_factory], TimeProvider.System, () => new Random(1), new ThreadPoolDispatcher(), NullLoggerFactory.Instance), CancellationToken.None);
     }

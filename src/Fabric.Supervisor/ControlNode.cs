@@ -1,13 +1,13 @@
 using Fabric.Core;
-using Fabric.Supervisor;
+using Microsoft.Extensions.Logging;
 
-namespace Fabric.Daemon.Control;
+namespace Fabric.Supervisor;
 
 /// <summary>
 /// Keeps one control node in its cluster: joins, and after each life that was declared dead joins again as another. Ends in good order. Between two lives requests are answered
 /// with unreachable.
 /// </summary>
-internal sealed partial class ControlNode : IAsyncDisposable
+public sealed partial class ControlNode : IAsyncDisposable
 {
     private static readonly TimeSpan RetryJoin = TimeSpan.FromSeconds(1);
     private static readonly TimeSpan LeaveDeadline = TimeSpan.FromSeconds(5);
@@ -21,8 +21,12 @@ internal sealed partial class ControlNode : IAsyncDisposable
     private volatile ControlLife? _life;
     private Task _living = Task.CompletedTask;
 
+    /// <param name="parts">Not owned.</param>
+    /// <param name="clusterUrl">Where other nodes and agents find this one.</param>
+    /// <param name="apiUrl">Where operators find it.</param>
     public ControlNode(ControlParts parts, Uri clusterUrl, Uri apiUrl)
     {
+        ArgumentNullException.ThrowIfNull(parts);
         (_parts, _clusterUrl, _apiUrl) = (parts, clusterUrl, apiUrl);
         _log = parts.Logs.CreateLogger<ControlNode>();
     }
@@ -37,10 +41,11 @@ internal sealed partial class ControlNode : IAsyncDisposable
         using var either = CancellationTokenSource.CreateLinkedTokenSource(deadline.Token, cancellation, life.Expelled);
         var settled = life.Here.SettledAsync(either.Token);
         _living = LiveAsync(life, _stop.Token);
-        await settled.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+        await settled.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing | ConfigureAwaitOptions.ContinueOnCapturedContext);
         cancellation.ThrowIfCancellationRequested();
     }
 
+    /// <summary>The id of the life that the node lives now; null between two.</summary>
     public Guid? Node => _life?.Node;
 
     /// <exception cref="FabricException">unreachable: between two lives.</exception>
@@ -49,21 +54,25 @@ internal sealed partial class ControlNode : IAsyncDisposable
     /// <exception cref="FabricException">unreachable: between two lives.</exception>
     public IControlPlane Here => Living.Here;
 
+    /// <exception cref="FabricException">unreachable: between two lives.</exception>
     public ControlLife Living => _life ?? throw new FabricException(ErrorCodes.Unreachable, $"Control node '{_parts.Name}' is not in its cluster now.", "It joins again by itself; ask another node, or try again in a few seconds.");
 
     public async ValueTask DisposeAsync()
     {
-        await _stop.CancelAsync();
+        Stop();
         await _living;
         _stop.Dispose();
     }
+
+    // Not by CancelAsync, whose callbacks run on the pool: a simulation has one thread.
+    private void Stop() => _stop.Cancel();
 
     private async Task LiveAsync(ControlLife life, CancellationToken stop)
     {
         while (true)
         {
             using (var over = CancellationTokenSource.CreateLinkedTokenSource(life.Expelled, stop))
-                await Task.Delay(Timeout.InfiniteTimeSpan, _parts.Time, over.Token).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+                await Task.Delay(Timeout.InfiniteTimeSpan, _parts.Time, over.Token).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing | ConfigureAwaitOptions.ContinueOnCapturedContext);
             _life = null;
             if (stop.IsCancellationRequested)
                 await LeaveAsync(life);
@@ -92,7 +101,7 @@ internal sealed partial class ControlNode : IAsyncDisposable
                 return null;
             }
 
-            await Task.Delay(RetryJoin, _parts.Time, stop).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+            await Task.Delay(RetryJoin, _parts.Time, stop).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing | ConfigureAwaitOptions.ContinueOnCapturedContext);
         }
 
         return null;
