@@ -11,8 +11,11 @@ internal sealed class SimPeer(World world, SimNode from, SimNode to) : IShardCom
     /// <summary>As <see cref="ControlClient"/> has it.</summary>
     private static readonly TimeSpan Deadline = TimeSpan.FromSeconds(130);
 
-    public Task<HostReport> SetCordonedAsync(HostName host, bool cordoned, CancellationToken cancellation) =>
-        AskAsync(there => there.SetCordonedAsync(host, cordoned, CancellationToken.None), cancellation);
+    public Task<HostReport> SetCordonedAsync(HostName host, bool cordoned, string? reason, CancellationToken cancellation) =>
+        AskAsync(there => there.SetCordonedAsync(host, cordoned, reason, CancellationToken.None), cancellation);
+
+    public Task<RepairReport> RepairAsync(VmName vm, string? reason, CancellationToken cancellation) =>
+        AskAsync(there => there.RepairAsync(vm, reason, CancellationToken.None), cancellation);
 
     public Task<VmReport> CreateVmAsync(CreateVmRequest request, CancellationToken cancellation) => AskAsync(there => there.CreateVmAsync(request, CancellationToken.None), cancellation);
 

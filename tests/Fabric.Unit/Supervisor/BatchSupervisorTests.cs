@@ -57,6 +57,6 @@ public sealed class BatchSupervisorTests
             throw new FabricException(ErrorCodes.Unreachable, $"The host of '{vm}' does not answer.");
         }
 
-        public Task SetCordonedAsync(HostName host, bool cordoned, CancellationToken cancellation) => Task.CompletedTask;
+        public Task SetCordonedAsync(HostName host, bool cordoned, string? reason, CancellationToken cancellation) => Task.CompletedTask;
     }
 }
