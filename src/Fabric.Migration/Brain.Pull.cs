@@ -42,8 +42,11 @@ public static partial class Brain
             return Decision.Wait(); // pages are at a silent host: the VM waits where it needs one
         // Only the source's definite word counts: an agent that was just started answers "ask again" before it has its machine back.
         bool sourceHasNothing = seen.SourceFact(plan.Id) is null || seen.Source.Vm is { State: VmRunState.Exited };
-        if (sourceHasNothing && seen.Now - state.Since >= timings.SourceGone && seen.Answer(MigrationStep.ServePull) is { Error.Code: ErrorCodes.Lost or ErrorCodes.NotFound })
+        if (sourceHasNothing && seen.Now - state.Since >= timings.SourceGone && seen.Answer(MigrationStep.ServePull) is { Error.Code: ErrorCodes.Lost or ErrorCodes.NotFound } gone)
         {
+            // What the destination said before that may be old: its last page can have come meanwhile.
+            if (seen.Destination.AskedAt is not { } asked || asked < gone.At)
+                return Decision.Wait(seen.Now + timings.Retry);
             return Decision.Write(Lose(plan, seen, state.Kind, new FabricError(
                 ErrorCodes.Lost, $"'{plan.Source}' no longer holds the pages that VM '{plan.Vm}' still needs.", $"Remove what is left: fabric vm delete {plan.Vm} --force")));
         }

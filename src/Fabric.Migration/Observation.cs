@@ -6,9 +6,10 @@ namespace Fabric.Migration;
 
 /// <summary>
 /// A host as last seen. <paramref name="UnreachableSince"/>: when it was first missed, or null while it answers.
-/// <paramref name="Incarnation"/>, <paramref name="Data"/> and <paramref name="Vm"/> are of the last facts; null before the first ones.
+/// <paramref name="Incarnation"/>, <paramref name="Data"/> and <paramref name="Vm"/> are of the last facts; null before the first ones. <paramref name="AskedAt"/>: when the host was
+/// asked for them; what they say was true then or later.
 /// </summary>
-public sealed record HostView(Guid? Incarnation, DataEndpoint? Data, VmFact? Vm, DateTimeOffset? UnreachableSince)
+public sealed record HostView(Guid? Incarnation, DataEndpoint? Data, VmFact? Vm, DateTimeOffset? UnreachableSince, DateTimeOffset? AskedAt = null)
 {
     /// <summary>Facts are here and the host answers: what is absent from them is not true on that host.</summary>
     public bool Current => Incarnation is not null && UnreachableSince is null;

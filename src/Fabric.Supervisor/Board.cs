@@ -10,9 +10,9 @@ namespace Fabric.Supervisor;
 
 /// <summary>
 /// What a host last said and since when it is silent. <paramref name="Facts"/>: null before the first. <paramref name="AnswersSince"/>: the first facts after this node's start, or after
-/// the last silence.
+/// the last silence. <paramref name="AskedAt"/>: when the poll began that brought the facts, or found them unchanged.
 /// </summary>
-internal sealed record HostLevel(HostFacts? Facts, DateTimeOffset? UnreachableSince, DateTimeOffset? AnswersSince = null)
+internal sealed record HostLevel(HostFacts? Facts, DateTimeOffset? UnreachableSince, DateTimeOffset? AnswersSince = null, DateTimeOffset? AskedAt = null)
 {
     public VmFact? Vm(VmName name) => Facts?.Vms.FirstOrDefault(vm => vm.Name == name);
 
@@ -87,6 +87,9 @@ internal sealed class Board(TimeProvider time, TimeSpan registerWithin)
             ? [.. Changes(old, facts).Select(vm => HostVmTopic(host, vm))]
             : [HostTopic(host)]);
     }
+
+    /// <summary>The host was asked again and says the same: nobody is woken.</summary>
+    public void Confirm(HostName host, HostLevel level) => _hosts[host] = level;
 
     private static IEnumerable<VmName> Changes(HostFacts before, HostFacts now)
     {

@@ -226,9 +226,14 @@ public sealed partial class ControlPlane : IControlPlane, IAsyncDisposable
         }
     }
 
-    private VmState RequireVm(VmName vm) => _services.Board.Vm(vm) is { Status: not VmStatus.Absent } known
-        ? known
-        : throw Missing("vm/" + vm, $"There is no VM '{vm}'.", "fabric vm list");
+    /// <summary>A shard that is still being read is as one that nobody holds: whoever passes commands on waits and asks again.</summary>
+    private VmState RequireVm(VmName vm)
+    {
+        if (_services.Board.Vm(vm) is { Status: not VmStatus.Absent } known)
+            return known;
+        var missing = Missing("vm/" + vm, $"There is no VM '{vm}'.", "fabric vm list").Error;
+        throw new FabricException(missing.Code == ErrorCodes.Unreachable ? missing with { Code = ErrorCodes.NotHeld } : missing);
+    }
 
     /// <summary>"Not found" is a statement about the journal: before it was read nobody can make it.</summary>
     private FabricException Missing(string? key, string message, string hint) =>

@@ -7,7 +7,9 @@ namespace Fabric.Supervisor.Hosts;
 
 internal abstract record WatcherMessage;
 
-internal sealed record FactsCame(HostFacts Facts) : WatcherMessage;
+/// <param name="Facts">The answer.</param>
+/// <param name="AskedAt">When the host was asked.</param>
+internal sealed record FactsCame(HostFacts Facts, DateTimeOffset AskedAt) : WatcherMessage;
 
 internal sealed record FactsMissed(FabricError Error) : WatcherMessage;
 
@@ -53,7 +55,7 @@ internal sealed class HostWatcher(ControlServices services, HostName host, Actio
         {
             case FactsCame came:
                 _asking = false;
-                Take(came.Facts);
+                Take(came.Facts, came.AskedAt);
                 Ask();
                 break;
             case FactsMissed:
@@ -77,7 +79,7 @@ internal sealed class HostWatcher(ControlServices services, HostName host, Actio
         return ValueTask.CompletedTask;
     }
 
-    private void Take(HostFacts facts)
+    private void Take(HostFacts facts, DateTimeOffset askedAt)
     {
         bool news = _facts is null || _firstMiss is not null || facts.Incarnation != _facts.Incarnation || facts.Version != _facts.Version;
         if (_facts is null || _misses >= services.Options.MissedPolls)
@@ -86,8 +88,11 @@ internal sealed class HostWatcher(ControlServices services, HostName host, Actio
         _firstMiss = null;
         _misses = 0;
         services.Hosts.Seen(host);
+        var level = new HostLevel(facts, null, _answersSince, askedAt);
         if (news)
-            services.Board.Publish(host, new HostLevel(facts, null, _answersSince));
+            services.Board.Publish(host, level);
+        else
+            services.Board.Confirm(host, level);
         foreach (var vm in facts.Vms)
         {
             if (Leftovers.At(services.Board, host, vm) is not null)
@@ -111,11 +116,12 @@ internal sealed class HostWatcher(ControlServices services, HostName host, Actio
         // The first poll of a life, and the first after a miss, is answered at once: what is true now matters more than what changes next.
         bool atOnce = _facts is null || _misses > 0;
         long after = _facts?.Version ?? 0;
+        var askedAt = services.Now;
         _poll?.Dispose();
         var poll = _poll = CancellationTokenSource.CreateLinkedTokenSource(Context.Stopping);
         Context.PipeToSelf(
             _ => services.Agents.FactsAsync(host, atOnce ? 0 : after, atOnce ? TimeSpan.Zero : services.Options.FactsWait, poll.Token),
-            facts => (WatcherMessage)new FactsCame(facts),
+            facts => (WatcherMessage)new FactsCame(facts, askedAt),
             error => new FactsMissed(error));
     }
 }

@@ -174,7 +174,7 @@ internal sealed partial class MigrationSupervisor(ControlServices services, Shar
     private HostView View(HostName host)
     {
         var level = services.Board.Host(host);
-        return new HostView(level.Facts?.Incarnation, level.Facts?.Data, level.Vm(plan.Vm), level.UnreachableSince);
+        return new HostView(level.Facts?.Incarnation, level.Facts?.Data, level.Vm(plan.Vm), level.UnreachableSince, level.AskedAt);
     }
 
     /// <summary>Sends unless the same step is on its way; returns when to try again if it may not be sent yet.</summary>

@@ -112,7 +112,7 @@ public sealed class ClusterPlane(ControlPlane here, ShardRouter router) : IContr
         {
             return await find();
         }
-        catch (FabricException missing) when (missing.Error.Code is ErrorCodes.NotFound or ErrorCodes.Unreachable)
+        catch (FabricException missing) when (missing.Error.Code is ErrorCodes.NotFound or ErrorCodes.Unreachable or ErrorCodes.NotHeld)
         {
             await here.RefreshAsync(cancellation);
             return await find();

@@ -198,7 +198,7 @@ internal sealed class MiniSupervisor(MigrationPlan plan, TestHost source, TestHo
             _destinationSilent = facts is null ? _destinationSilent ?? now : null;
         return facts is null
             ? new HostView(null, null, null, isSource ? _sourceSilent : _destinationSilent)
-            : new HostView(facts.Incarnation, facts.Data, facts.Vms.FirstOrDefault(v => v.Name == plan.Vm), null);
+            : new HostView(facts.Incarnation, facts.Data, facts.Vms.FirstOrDefault(v => v.Name == plan.Vm), null, now);
     }
 
     private static MigrationState Applied(MigrationState state, MigrationEvent happened)

@@ -161,6 +161,17 @@ public sealed class CrashTableTests
     }
 
     [Fact]
+    public void Memory_is_called_gone_only_by_what_the_destination_said_after_the_source()
+    {
+        var late = See(null, D(DestinationPhase.PullBroken)) with { Now = Now + Timings.SourceGone };
+        var nothing = new StepAnswer(0, new FabricError(ErrorCodes.NotFound, "no such machine"), late.Now);
+        var answered = late with { Answers = new Dictionary<MigrationStep, StepAnswer> { [MigrationStep.ServePull] = nothing } };
+        Assert.Empty(Names(Brain.Decide(Pull, answered, Timings))); // the destination was asked before: its last page may have come since
+        var fresh = answered with { Destination = answered.Destination with { AskedAt = late.Now } };
+        Assert.IsType<VmLost>(Assert.Single(Brain.Decide(Pull, fresh, Timings).Events));
+    }
+
+    [Fact]
     public void Link_before_c2_the_sources_own_deadline_withdraws()
     {
         Assert.Empty(Names(Brain.Decide(Intended, See(S(SourcePhase.HandingOver, owner: true), D(DestinationPhase.Prepared)), Timings)));
@@ -192,8 +203,8 @@ public sealed class CrashTableTests
     }
 
     internal static Observation See(VmFact? source, VmFact? destination) => new(
-        Now, new Epoch(9), new HostView(Life, Place.Endpoint, source, null),
-        new HostView(destination?.Note is null ? Life : NewLife, Place.Endpoint, destination, null), Observation.NoAnswers);
+        Now, new Epoch(9), new HostView(Life, Place.Endpoint, source, null, Now),
+        new HostView(destination?.Note is null ? Life : NewLife, Place.Endpoint, destination, null, Now), Observation.NoAnswers);
 
     internal static VmFact S(SourcePhase phase, bool owner = false, long epoch = 4) => new(
         Spec, new Epoch(epoch), owner, owner ? VmRunState.Running : VmRunState.Paused, 1, new SourceFact(Plan.Id, phase, new Epoch(5), MigrationMode.PreCopy, new MigrationStats()), null);

@@ -193,7 +193,7 @@ public sealed class RandomWalkTests
         private void Look(HostName host)
         {
             var facts = _cluster.Agents[host].Facts();
-            _views[host] = new HostView(facts.Incarnation, facts.Data, facts.Vms.FirstOrDefault(static vm => vm.Name == Vm), null);
+            _views[host] = new HostView(facts.Incarnation, facts.Data, facts.Vms.FirstOrDefault(static vm => vm.Name == Vm), null, _now);
         }
 
         private void Silence(HostName host) => _views[host] = _views[host] with { UnreachableSince = _views[host].UnreachableSince ?? _now };

@@ -108,7 +108,7 @@ public sealed class AbsentHostTests
         await using var unread = bench.NewControl(new HostRegistry(TimeProvider.System)); // not started: it holds nothing
         Assert.Equal(ErrorCodes.Unreachable, await CodeAsync(() => unread.GetMigrationAsync(unknown, default)));
         Assert.Equal(ErrorCodes.Unreachable, await CodeAsync(() => unread.GetEvacuationAsync("0123", default)));
-        Assert.Equal(ErrorCodes.Unreachable, await CodeAsync(() => unread.DeleteVmAsync(Web, true, default)));
+        Assert.Equal(ErrorCodes.NotHeld, await CodeAsync(() => unread.DeleteVmAsync(Web, true, default)));
     }
 
     [Fact]
