@@ -151,6 +151,18 @@ public class ChaosCluster : IAsyncLifetime
         },
         cancellation);
 
+    /// <summary>Asks with one request id until there is an answer: a node or the database may be killed meanwhile, and a request said twice is one.</summary>
+    internal async Task<MigrationId> MigrateAsync(MigrateRequest request, TimeSpan within, CancellationToken cancellation)
+    {
+        MigrationId id = default;
+        await Patience.UntilAsync("an answer to the request", within, async () =>
+        {
+            id = (await AskAsync((client, late) => client.MigrateAsync(request, late), cancellation)).Id;
+            return null;
+        }, cancellation);
+        return id;
+    }
+
     internal Task<bool> DeleteAsync(VmName vm, CancellationToken cancellation) => AskAsync(
         async (client, late) =>
         {

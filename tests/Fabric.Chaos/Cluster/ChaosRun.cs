@@ -77,7 +77,7 @@ internal sealed class ChaosRun : IAsyncDisposable
         await GrowsAsync(Step.Source, "the guest runs at first", cancellation);
         _cluster.Steps.Forget();
         _cluster.Steps.OnStep = _striker.OnStepAsync;
-        var posting = PostAsync(cancellation);
+        var posting = _cluster.MigrateAsync(new MigrateRequest(_vm, HostName.Parse(Step.Destination), new MigrationOptions(_row.Mode), Guid.NewGuid()), EndWithin, cancellation);
 
         var within = _row.Way == Way.DestinationSilent ? SilentStrikeWithin : StrikeWithin;
         await Patience.UntilAsync("the step of the row", within, () => Task.FromResult(_striker.Struck ? null : "It never came: the row proves nothing."), cancellation);
@@ -97,19 +97,6 @@ internal sealed class ChaosRun : IAsyncDisposable
         await SettledAsync(cancellation);
         await DeleteAsync(cancellation);
         await _cluster.StartTheDeadAsync(cancellation);
-    }
-
-    /// <summary>Asks with one request id until there is an answer: the supervisor may be killed meanwhile, and a request said twice is one.</summary>
-    private async Task<MigrationId> PostAsync(CancellationToken cancellation)
-    {
-        var request = new MigrateRequest(_vm, HostName.Parse(Step.Destination), new MigrationOptions(_row.Mode), Guid.NewGuid());
-        MigrationId id = default;
-        await Patience.UntilAsync("an answer to the request", EndWithin, async () =>
-        {
-            id = (await _cluster.AskAsync((client, late) => client.MigrateAsync(request, late), cancellation)).Id;
-            return null;
-        }, cancellation);
-        return id;
     }
 
     /// <summary>
@@ -235,11 +222,7 @@ internal sealed class ChaosRun : IAsyncDisposable
         return true;
     }
 
-    private async Task GrowsAsync(string host, string what, CancellationToken cancellation)
-    {
-        long before = _outside.Written(host);
-        await Patience.UntilAsync(what, GrowWithin, () => Task.FromResult(_outside.Written(host) > before + 1 ? null : $"The guest writes nothing at {host}."), cancellation);
-    }
+    private Task GrowsAsync(string host, string what, CancellationToken cancellation) => _outside.GrowsAsync(host, what, GrowWithin, cancellation);
 
     private bool Saw(string daemon, string moment, string kind) => _cluster.Steps.Saw(new Step(daemon, moment, kind));
 

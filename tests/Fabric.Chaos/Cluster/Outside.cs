@@ -42,6 +42,13 @@ internal sealed class Outside(LocalCluster cluster, VmName vm)
         return log.Exists ? log.Length : 0;
     }
 
+    /// <summary>Waits until the guest has written more at a host than it had.</summary>
+    internal Task GrowsAsync(string host, string what, TimeSpan within, CancellationToken cancellation)
+    {
+        long before = Written(host);
+        return Patience.UntilAsync(what, within, () => Task.FromResult(Written(host) > before + 1 ? null : $"The guest writes nothing at {host}."), cancellation);
+    }
+
     /// <summary>Everything in the hosts' memory directories, of whatever VM or migration.</summary>
     internal IReadOnlyList<string> MemoryEntries() =>
         [.. LeftOvers.MemoryFiles(cluster.Record.MemoryDirectory, cluster.Record.MemoryPrefix).Where(Directory.Exists).SelectMany(Directory.EnumerateFileSystemEntries)];

@@ -38,23 +38,10 @@ public sealed class StoreDownTests(TrioCluster cluster, ITestOutputHelper output
     private static TimeSpan Away => TimeSpan.FromSeconds(All ? 60 : 12);
 
     [SkippableFact]
-    public async Task Migrations_wait_for_the_database_and_no_guest_notices()
+    public Task Migrations_wait_for_the_database_and_no_guest_notices()
     {
-        Skip.IfNot(TrioCluster.WhyNot is null, TrioCluster.WhyNot);
         Skip.IfNot(LinuxGuest.WhyNot is null, LinuxGuest.WhyNot);
-        using var deadline = new CancellationTokenSource(Within, TimeProvider.System);
-        try
-        {
-            await cluster.UpAsync(deadline.Token);
-            await RunAsync(deadline.Token);
-        }
-        catch
-        {
-            foreach (string member in cluster.Local.Controls.Concat(cluster.Local.Hosts))
-                output.WriteLine($"{member}:\n{cluster.Local.LogTail(member, 60)}");
-            await cluster.DownAsync();
-            throw;
-        }
+        return cluster.RunAsync(Within, output.WriteLine, RunAsync);
     }
 
     private async Task RunAsync(CancellationToken cancellation)

@@ -31,29 +31,11 @@ public sealed class StoreRestoredTests(TrioCluster cluster, ITestOutputHelper ou
     [InlineData("migration-planned", "source-released", MigrationMode.PreCopy)]
     [InlineData("migration-planned", "push-started", MigrationMode.PreCopy)]
     public Task What_the_journal_forgot_happens_once(string copiedBefore, string lostAfter, MigrationMode mode) =>
-        OnClusterAsync(cancellation => RunAsync(copiedBefore, lostAfter, mode, cancellation));
+        cluster.RunAsync(Within, output.WriteLine, cancellation => RunAsync(copiedBefore, lostAfter, mode, cancellation));
 
     /// <summary>The copy is older than the request: the journal has the VM at the source and never heard of a migration. An operator's repair takes the hosts' word.</summary>
     [SkippableFact]
-    public Task What_the_journal_never_heard_of_is_adopted_by_a_repair() => OnClusterAsync(RepairAsync);
-
-    private async Task OnClusterAsync(Func<CancellationToken, Task> run)
-    {
-        Skip.IfNot(TrioCluster.WhyNot is null, TrioCluster.WhyNot);
-        using var deadline = new CancellationTokenSource(Within, TimeProvider.System);
-        try
-        {
-            await cluster.UpAsync(deadline.Token);
-            await run(deadline.Token);
-        }
-        catch
-        {
-            foreach (string member in cluster.Local.Controls.Concat(cluster.Local.Hosts))
-                output.WriteLine($"{member}:\n{cluster.Local.LogTail(member, 40)}");
-            await cluster.DownAsync();
-            throw;
-        }
-    }
+    public Task What_the_journal_never_heard_of_is_adopted_by_a_repair() => cluster.RunAsync(Within, output.WriteLine, RepairAsync);
 
     private async Task RunAsync(string copiedBefore, string lostAfter, MigrationMode mode, CancellationToken cancellation)
     {
@@ -61,11 +43,7 @@ public sealed class StoreRestoredTests(TrioCluster cluster, ITestOutputHelper ou
         await using var watch = new RunWatch(outside.Written, Step.Source, Step.Destination);
         var before = await cluster.ClusterIdAsync(cancellation);
         var id = await CrashAsync(vm, mode, copiedBefore, lostAfter, cancellation);
-        await Patience.UntilAsync("the migration has ended", EndWithin, async () =>
-        {
-            var now = await cluster.AskAsync((client, late) => client.MigrationAsync(id.ToString(), late), cancellation);
-            return now.State == "completed" ? null : $"It is '{now.State}': {now.Error}";
-        }, cancellation);
+        await CompletedAsync(id, cancellation);
         await CheckAsync(outside, watch, vm, before, cancellation);
         await cluster.DeleteAsync(vm, cancellation);
     }
@@ -85,12 +63,8 @@ public sealed class StoreRestoredTests(TrioCluster cluster, ITestOutputHelper ou
 
         // And on from there: the epochs that the journal never heard of are not used again.
         var back = new MigrateRequest(vm, HostName.Parse(Step.Source), new MigrationOptions(MigrationMode.PreCopy), Guid.NewGuid());
-        var id = await PostAsync(back, cancellation);
-        await Patience.UntilAsync("it moves back", EndWithin, async () =>
-        {
-            var now = await cluster.AskAsync((client, late) => client.MigrationAsync(id.ToString(), late), cancellation);
-            return now.State == "completed" ? null : $"It is '{now.State}': {now.Error}";
-        }, cancellation);
+        var id = await cluster.MigrateAsync(back, EndWithin, cancellation);
+        await CompletedAsync(id, cancellation);
         await cluster.DeleteAsync(vm, cancellation);
     }
 
@@ -122,7 +96,7 @@ public sealed class StoreRestoredTests(TrioCluster cluster, ITestOutputHelper ou
                 crashed.SetResult();
             }
         };
-        var posting = PostAsync(new MigrateRequest(vm, HostName.Parse(Step.Destination), new MigrationOptions(mode), Guid.NewGuid()), cancellation);
+        var posting = cluster.MigrateAsync(new MigrateRequest(vm, HostName.Parse(Step.Destination), new MigrationOptions(mode), Guid.NewGuid()), EndWithin, cancellation);
         if (copiedBefore is null)
             await posting; // said again after the loss it would be a new request
         await crashed.Task.WaitAsync(StepWithin, TimeProvider.System, cancellation);
@@ -141,23 +115,14 @@ public sealed class StoreRestoredTests(TrioCluster cluster, ITestOutputHelper ou
         Assert.NotEqual(before, await cluster.ClusterIdAsync(cancellation));
     }
 
-    /// <summary>With one request id until there is an answer: the database may crash over it, and a request said twice is one.</summary>
-    private async Task<MigrationId> PostAsync(MigrateRequest request, CancellationToken cancellation)
+    private Task CompletedAsync(MigrationId id, CancellationToken cancellation) => Patience.UntilAsync("the migration has completed", EndWithin, async () =>
     {
-        MigrationId id = default;
-        await Patience.UntilAsync("an answer to the request", EndWithin, async () =>
-        {
-            id = (await cluster.AskAsync((client, late) => client.MigrateAsync(request, late), cancellation)).Id;
-            return null;
-        }, cancellation);
-        return id;
-    }
+        var now = await cluster.AskAsync((client, late) => client.MigrationAsync(id.ToString(), late), cancellation);
+        return now.State == "completed" ? null : $"It is '{now.State}': {now.Error}";
+    }, cancellation);
 
-    private static Task GrowsAsync(Outside outside, string host, CancellationToken cancellation)
-    {
-        long before = outside.Written(host);
-        return Patience.UntilAsync($"the guest writes at {host}", StepWithin, () => Task.FromResult(outside.Written(host) > before + 1 ? null : "It does not."), cancellation);
-    }
+    private static Task GrowsAsync(Outside outside, string host, CancellationToken cancellation) =>
+        outside.GrowsAsync(host, $"the guest writes at {host}", StepWithin, cancellation);
 
     /// <summary>Null: the destination alone has a machine and is the owner in its ledger.</summary>
     private async Task<string?> SplitAsync(Outside outside, VmName vm, CancellationToken cancellation)
