@@ -16,7 +16,7 @@ public static class ErrorAnswers
         ErrorCodes.Lost => StatusCodes.Status410Gone,
         ErrorCodes.RefusedByEpoch or ErrorCodes.RefusedBySafety => StatusCodes.Status412PreconditionFailed,
         ErrorCodes.Unsupported => StatusCodes.Status501NotImplemented,
-        ErrorCodes.Unreachable or ErrorCodes.NotHeld or ErrorCodes.Exhausted or ErrorCodes.StoreFailed => StatusCodes.Status503ServiceUnavailable,
+        ErrorCodes.Unreachable or ErrorCodes.NotHeld or ErrorCodes.Exhausted or ErrorCodes.Busy or ErrorCodes.StoreFailed => StatusCodes.Status503ServiceUnavailable,
         ErrorCodes.DeadlineExceeded => StatusCodes.Status504GatewayTimeout,
         _ => StatusCodes.Status500InternalServerError,
     };

@@ -45,6 +45,10 @@ public static class ErrorCodes
     public const string DeadlineExceeded = "deadline-exceeded";
     public const string Cancelled = "cancelled";
     public const string Exhausted = "exhausted";
+
+    /// <summary>A host has as many moves as its limits allow; the same command is obeyed when one of them is over.</summary>
+    public const string Busy = "busy";
+
     public const string Lost = "lost";
     public const string Corrupt = "corrupt";
     public const string MachineFailed = "machine-failed";

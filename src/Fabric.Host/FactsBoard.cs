@@ -31,20 +31,13 @@ internal sealed class FactsBoard(TimeProvider time)
             else
                 _facts[vm.Value] = fact;
             _version++;
-            if (known is null || fact is null || WithoutNumbers(known) != WithoutNumbers(fact))
+            if (known is null || fact is null || !SameButNumbers(known, fact))
                 _pressing = _version;
             woken = _changed;
             _changed = NewSignal();
         }
 
         woken.SetResult();
-    }
-
-    /// <summary>Bytes of RAM that the guests and incoming machines here may touch.</summary>
-    internal long MemoryTaken()
-    {
-        lock (_lock)
-            return _facts.Values.Where(f => f.State != VmRunState.Exited).Sum(f => f.Spec.MemoryBytes);
     }
 
     internal async Task<(long Version, IReadOnlyList<VmFact> Facts)> WaitAsync(long after, TimeSpan wait, CancellationToken cancellation)
@@ -74,16 +67,24 @@ internal sealed class FactsBoard(TimeProvider time)
         }
     }
 
-    /// <summary>Without the numbers that go on rising. Those of a phase in which nothing is copied any more are the last ones: the record of the migration waits for them.</summary>
-    private static VmFact WithoutNumbers(VmFact fact) => fact with
+    /// <summary>
+    /// True if the two differ in nothing but numbers that go on rising. Those of a phase in which nothing is copied any more are the last ones: the record of the migration waits for them.
+    /// Called some times a second for each migration: one copy, made only when the numbers differ.
+    /// </summary>
+    private static bool SameButNumbers(VmFact known, VmFact fact)
     {
-        Outgoing = fact.Outgoing is { Phase: SourcePhase.Pushing or SourcePhase.Converged or SourcePhase.HandedOver } outgoing ? outgoing with { Stats = NoNumbers } : fact.Outgoing,
-        Incoming = fact.Incoming is { Phase: DestinationPhase.Preparing or DestinationPhase.Prepared or DestinationPhase.Pulling or DestinationPhase.PullBroken } incoming
-            ? incoming with { Stats = NoNumbers }
-            : fact.Incoming,
-    };
+        var outgoing = known.Outgoing;
+        if (outgoing is { Phase: SourcePhase.Pushing or SourcePhase.Converged or SourcePhase.HandedOver } && fact.Outgoing is { } pushed && outgoing.Phase == pushed.Phase)
+            outgoing = outgoing with { Stats = pushed.Stats };
+        var incoming = known.Incoming;
+        if (incoming is { Phase: DestinationPhase.Preparing or DestinationPhase.Prepared or DestinationPhase.Pulling or DestinationPhase.PullBroken }
+            && fact.Incoming is { } pulled && incoming.Phase == pulled.Phase)
+        {
+            incoming = incoming with { Stats = pulled.Stats };
+        }
 
-    private static readonly MigrationStats NoNumbers = new();
+        return fact == known with { Outgoing = outgoing, Incoming = incoming };
+    }
 
     // Completed by an actor's turn, where the runtime runs no foreign continuation in place: it goes to the waiter's own context, or to the pool. The flag
     // would send it over the pool in any case, and off the thread of a simulation.

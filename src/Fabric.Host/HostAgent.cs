@@ -47,6 +47,7 @@ public sealed class HostAgent : IHostAgent, IAsyncDisposable
             Ledgers = seams.Ledgers,
             Plane = seams.Plane,
             Facts = new FactsBoard(seams.Time),
+            Admission = new Admission(options.Name, options.MemoryBytes),
             Factories = seams.Machines.ToDictionary(m => m.Kind),
             Loggers = seams.Loggers,
             Random = seams.Random,
@@ -148,7 +149,7 @@ public sealed class HostAgent : IHostAgent, IAsyncDisposable
     public async Task<HostFacts> FactsAsync(long after, TimeSpan wait, CancellationToken cancellation)
     {
         var (version, facts) = await _parts.Facts.WaitAsync(after, wait, cancellation);
-        return new HostFacts(_parts.Host, Incarnation, version, Data, _parts.MemoryFree() ?? 0, facts);
+        return new HostFacts(_parts.Host, Incarnation, version, Data, _parts.Admission.MemoryFree() ?? 0, facts);
     }
 
     public async Task<byte[]?> ConsoleAsync(VmName vm, long offset, int most, CancellationToken cancellation)

@@ -22,6 +22,8 @@ internal sealed class HostParts
 
     internal required FactsBoard Facts { get; init; }
 
+    internal required Admission Admission { get; init; }
+
     internal required IReadOnlyDictionary<MachineKind, IMachineFactory> Factories { get; init; }
 
     internal required ILoggerFactory Loggers { get; init; }
@@ -45,9 +47,6 @@ internal sealed class HostParts
     internal IMachineFactory Factory(MachineKind kind) => Factories.TryGetValue(kind, out var factory)
         ? factory
         : throw new FabricException(ErrorCodes.Unsupported, $"Host {Host} does not run {kind} machines.", "Run 'fabric doctor' on the host.");
-
-    /// <summary>Bytes that guests may still take, or null when no limit was set.</summary>
-    internal long? MemoryFree() => Options.MemoryBytes is { } all ? Math.Max(0, all - Facts.MemoryTaken()) : null;
 
     /// <summary>The file that remembers which pages of an incoming migration are here.</summary>
     internal string PullMap(MigrationId migration) => Path.Combine(Options.MemoryDirectory, $"{migration}.pull");

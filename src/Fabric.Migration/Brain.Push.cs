@@ -16,9 +16,9 @@ public static partial class Brain
             return Fail(seen, refused);
         return seen.Done(MigrationStep.Prepare)
             ? Decision.Wait(state.Since + timings.Prepare)
-            : Decision.Send(
+            : Ask(seen, MigrationStep.Prepare, timings,
                 Order(seen, MigrationStep.Prepare, plan.Destination, attempt => new PrepareIncoming(
-                    Header(plan, seen, MigrationStep.Prepare, attempt, plan.TokenEpoch), plan.Spec, plan.Source, plan.Ticket, plan.Options)),
+                    Header(plan, seen, MigrationStep.Prepare, attempt, plan.TokenEpoch), plan.Spec, plan.Source, plan.Ticket, plan.Options, plan.Limits)),
                 state.Since + timings.Prepare);
     }
 
@@ -38,9 +38,9 @@ public static partial class Brain
             return Fail(seen, refused);
         return seen.Done(MigrationStep.Push)
             ? Decision.Wait(state.Since + timings.Prepare)
-            : Decision.Send(
+            : Ask(seen, MigrationStep.Push, timings,
                 Order(seen, MigrationStep.Push, plan.Source, attempt => new StartPush(
-                    Header(plan, seen, MigrationStep.Push, attempt, plan.RunEpoch), plan.Destination, state.Place.Endpoint, plan.Ticket, plan.Options)),
+                    Header(plan, seen, MigrationStep.Push, attempt, plan.RunEpoch), plan.Destination, state.Place.Endpoint, plan.Ticket, plan.Options, plan.Limits)),
                 state.Since + timings.Prepare);
     }
 
@@ -93,7 +93,8 @@ public static partial class Brain
             return Unreachable(plan.Source);
         if (Silent(seen.Destination, seen.Now, timings.Silence))
             return Unreachable(plan.Destination);
-        return state is Planned or Prepared && seen.Now - state.Since >= timings.Prepare
+        bool waitsForPlace = state is Planned ? IsBusy(seen, MigrationStep.Prepare) : IsBusy(seen, MigrationStep.Push);
+        return state is Planned or Prepared && !waitsForPlace && seen.Now - state.Since >= timings.Prepare
             ? new FabricError(ErrorCodes.DeadlineExceeded, $"The migration stayed '{state.Name}' for {timings.Prepare.TotalSeconds:0} s.", "See the agents' logs on both hosts.")
             : null;
     }
@@ -116,7 +117,19 @@ public static partial class Brain
     /// asked a few times under new ids before it counts.
     /// </summary>
     private static FabricError? Refused(Observation seen, MigrationStep step) =>
-        seen.Answer(step) is { Error: { } error } answer && (error.Code != ErrorCodes.RefusedByEpoch || answer.Attempt >= 3) ? error : null;
+        seen.Answer(step) is { Error: { } error } answer && error.Code != ErrorCodes.Busy && (error.Code != ErrorCodes.RefusedByEpoch || answer.Attempt >= 3) ? error : null;
+
+    /// <summary>The host has as many moves as the limits allow: this one waits for one of them to end, however long that takes.</summary>
+    private static bool IsBusy(Observation seen, MigrationStep step) => seen.Answer(step) is { Error.Code: ErrorCodes.Busy };
+
+    /// <summary>Sends the order, but to a host that was busy not before a pause.</summary>
+    private static Decision Ask(Observation seen, MigrationStep step, MigrationTimings timings, StepOrder order, DateTimeOffset until)
+    {
+        if (!IsBusy(seen, step))
+            return Decision.Send(order, until);
+        var again = seen.Answer(step)!.At + timings.Busy;
+        return again > seen.Now ? Decision.Wait(again) : Decision.Send(order);
+    }
 
     private static StepOrder Order(Observation seen, MigrationStep step, HostName host, Func<int, AgentCommand> command)
     {

@@ -38,9 +38,9 @@ public sealed record DeleteVm(CommandHeader Header) : AgentCommand(Header);
 
 /// <summary>
 /// Destination: make an incoming machine and let the ticket's bearer fill it. The header's run epoch is the one of the token that will come.
-/// Answered when prepared. Undo: <see cref="RefuseIncoming"/>.
+/// Answered when prepared. Undo: <see cref="RefuseIncoming"/>. <paramref name="Limits"/>: of moves at once; where they are reached it is refused as busy. Null: it need not wait.
 /// </summary>
-public sealed record PrepareIncoming(CommandHeader Header, VmSpec Spec, HostName Source, Ticket Ticket, MigrationOptions Options) : AgentCommand(Header);
+public sealed record PrepareIncoming(CommandHeader Header, VmSpec Spec, HostName Source, Ticket Ticket, MigrationOptions Options, BatchLimits? Limits = null) : AgentCommand(Header);
 
 /// <summary>
 /// Destination: state durably that the token of this migration was not and never will be accepted, and remove the incoming machine.
@@ -48,8 +48,8 @@ public sealed record PrepareIncoming(CommandHeader Header, VmSpec Spec, HostName
 /// </summary>
 public sealed record RefuseIncoming(CommandHeader Header, string Why) : AgentCommand(Header);
 
-/// <summary>Source: connect and copy in rounds. Answered when accepted; progress is in the facts. Undo: <see cref="CancelOutgoing"/>.</summary>
-public sealed record StartPush(CommandHeader Header, HostName Destination, DataEndpoint Endpoint, Ticket Ticket, MigrationOptions Options) : AgentCommand(Header);
+/// <summary>Source: connect and copy in rounds. Answered when accepted; progress is in the facts. Undo: <see cref="CancelOutgoing"/>. <paramref name="Limits"/>: as in <see cref="PrepareIncoming"/>.</summary>
+public sealed record StartPush(CommandHeader Header, HostName Destination, DataEndpoint Endpoint, Ticket Ticket, MigrationOptions Options, BatchLimits? Limits = null) : AgentCommand(Header);
 
 /// <summary>Source: give up the outgoing migration; the VM runs on here. Refused once the token may have left.</summary>
 public sealed record CancelOutgoing(CommandHeader Header, string Why) : AgentCommand(Header);

@@ -82,6 +82,9 @@ public sealed record MigrationTimings
     /// <summary>Between attempts of a step after a definite refusal that may change; doubles, at most 16 times as long.</summary>
     public TimeSpan Retry { get; init; } = TimeSpan.FromSeconds(1);
 
+    /// <summary>Between two questions for a place at a host that has as many moves as its limits allow.</summary>
+    public TimeSpan Busy { get; init; } = TimeSpan.FromSeconds(2);
+
     /// <summary>Attempts of an undo that the VM does not depend on, before it is left to the host's own clean-up.</summary>
     public int UndoAttempts { get; init; } = 8;
 

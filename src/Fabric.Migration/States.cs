@@ -7,10 +7,11 @@ namespace Fabric.Migration;
 /// <summary>
 /// What was agreed when the migration began and never changes. <paramref name="RunEpoch"/> (e) is the epoch at which the source owns
 /// the VM; <paramref name="TokenEpoch"/> is the first epoch that was never used (e+1, or higher when hand-overs were burnt before).
+/// <paramref name="Limits"/>: of the batch; the agents at both ends keep them. Null for a move of its own, which waits for no other.
 /// </summary>
 public sealed record MigrationPlan(
     MigrationId Id, VmSpec Spec, HostName Source, HostName Destination, MigrationOptions Options, Epoch RunEpoch, Epoch TokenEpoch,
-    Ticket Ticket, DateTimeOffset PlannedAt, string? Batch = null, Guid? RequestId = null)
+    Ticket Ticket, DateTimeOffset PlannedAt, string? Batch = null, Guid? RequestId = null, BatchLimits? Limits = null)
 {
     [System.Text.Json.Serialization.JsonIgnore]
     public VmName Vm => Spec.Name;

@@ -14,12 +14,14 @@ public sealed partial class ControlPlane
             throw new FabricException(invalid);
         if (request.Batch is { Length: > 64 })
             throw new FabricException(ErrorCodes.InvalidArgument, "The batch's id is too long.", "Leave it out: only evacuations give one.");
+        if (request.Limits is { } limits && (limits.PerSource < 1 || limits.PerDestination < 1 || limits.PerLink < 1))
+            throw new FabricException(ErrorCodes.InvalidArgument, $"With the limits {limits} nothing may ever move.", "Leave them out: only evacuations give some.");
         if (request.RequestId is { } id && _services.Board.MigrationOfRequest(id) is { } already)
             return Report(already);
         RequireVm(request.Vm);
         await RequireHostAsync(request.Destination, cancellation);
         return Report(await _region.AskVmAsync<KnownState>(
-            request.Vm, reply => new MigrateAsked(request.Destination, request.Options, request.RequestId, request.Batch, reply), cancellation));
+            request.Vm, reply => new MigrateAsked(request.Destination, request.Options, request.RequestId, request.Batch is { } batch ? new BatchMembership(batch, request.Limits) : null, reply), cancellation));
     }
 
     public Task<IReadOnlyList<MigrationReport>> ListMigrationsAsync(CancellationToken cancellation) => Task.FromResult<IReadOnlyList<MigrationReport>>(

@@ -59,11 +59,14 @@ internal sealed class IdSource(TimeProvider time, Random random)
     }
 }
 
+/// <summary>On whose behalf a migration begins, and the limits that hold for it.</summary>
+internal sealed record BatchMembership(string Id, BatchLimits? Limits);
+
 /// <summary>Starts a migration on behalf of a batch, whichever shard its VM is in.</summary>
 internal interface IMigrationStarter
 {
     /// <summary>A repeated <paramref name="requestId"/> gets the migration of the first. Refusals are <see cref="FabricException"/>s.</summary>
-    Task<KnownState> StartAsync(VmName vm, HostName destination, MigrationOptions options, Guid requestId, string batch, CancellationToken cancellation);
+    Task<KnownState> StartAsync(VmName vm, HostName destination, MigrationOptions options, Guid requestId, BatchMembership batch, CancellationToken cancellation);
 
     Task SetCordonedAsync(HostName host, bool cordoned, string? reason, CancellationToken cancellation);
 }

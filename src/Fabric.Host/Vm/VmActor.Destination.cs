@@ -26,8 +26,7 @@ internal sealed partial class VmActor
             throw new FabricException(ErrorCodes.RefusedBySafety, $"Host {parts.Host} has refused migration {migration} for good: {refusal.Why}");
         if (Recorded.Owner)
             throw new FabricException(ErrorCodes.AlreadyExists, $"VM '{name}' already runs on host {parts.Host}.");
-        if (parts.MemoryFree() is { } free && free < c.Spec.MemoryBytes)
-            throw new FabricException(ErrorCodes.Exhausted, $"Host {parts.Host} has {ByteSize.Format(free)} for guests; VM '{name}' needs {ByteSize.Format(c.Spec.MemoryBytes)}.", "Choose another destination.");
+        parts.Admission.EnterIncoming(c.Spec, c.Source, c.Limits);
         await _disk.AskAsync<DiskMessage, bool>(answer => new CheckIncoming(c.Spec, answer), MachineDeadline, Context.Time, Context.Stopping);
         // The record first: a crash while the machine is being made then ends in a durable refusal, not in an orphan.
         Ledger.Append(new VmRecord.IncomingExpected(migration, c.Header.RunEpoch, c.Spec, c.Source, c.Ticket, c.Options));

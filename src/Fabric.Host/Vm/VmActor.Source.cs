@@ -29,6 +29,7 @@ internal sealed partial class VmActor
             throw new FabricException(ErrorCodes.RefusedByEpoch, $"The command is about run epoch {c.Header.RunEpoch}; VM '{name}' runs at {Recorded.RunEpoch}.");
         if (c.Options.Validate() is { } invalid)
             throw new FabricException(invalid);
+        parts.Admission.EnterOutgoing(name, c.Destination, c.Limits);
         await _disk.AskAsync<DiskMessage, bool>(answer => new CheckOutgoing(Recorded.Spec!, answer), MachineDeadline, Context.Time, Context.Stopping);
         Ledger.Append(new VmRecord.PushStarted(migration, c.Destination, c.Endpoint, c.Ticket, c.Options), new VmRecord.Answered(c.Header.Id, null));
         _live.Converged = null;

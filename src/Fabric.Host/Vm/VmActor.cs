@@ -165,9 +165,7 @@ internal sealed partial class VmActor(VmName name, HostParts parts) : Actor<VmMe
             throw new FabricException(invalid);
         if (Recorded.Spec is not null && (Recorded.Owner || Recorded.Incoming is { Ended: false } || Recorded.Outgoing is { Ended: false }))
             throw new FabricException(ErrorCodes.AlreadyExists, $"VM '{name}' is already on host {parts.Host}.");
-        // What the control node knew of this host when it sent the command may be seconds old.
-        if (parts.MemoryFree() is { } free && free < c.Spec.MemoryBytes)
-            throw new FabricException(ErrorCodes.Exhausted, $"Host {parts.Host} has {ByteSize.Format(free)} for guests; VM '{name}' needs {ByteSize.Format(c.Spec.MemoryBytes)}.", "Choose another host.");
+        parts.Admission.Enter(c.Spec);
         Make(c, c.Spec, MachineBirth.Boot, reply);
     }
 
@@ -304,7 +302,12 @@ internal sealed partial class VmActor(VmName name, HostParts parts) : Actor<VmMe
 
     private static void Done(AgentCommand command, IReply<CommandResult> reply) => reply.Succeed(new CommandResult(command.Header.Id, null));
 
-    private void Publish() => parts.Facts.Publish(name, VmFacts.From(name, _damaged, _ledger?.State, _live));
+    private void Publish()
+    {
+        var fact = VmFacts.From(name, _damaged, _ledger?.State, _live);
+        parts.Admission.Show(name, fact, _ledger?.State);
+        parts.Facts.Publish(name, fact);
+    }
 
     /// <summary>Whoever has an answer finds the facts that follow from it: answers leave after the facts of their turn.</summary>
     private sealed class AfterPublishing(List<Action> outbox, IReply<CommandResult> inner) : IReply<CommandResult>

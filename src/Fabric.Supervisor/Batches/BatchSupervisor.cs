@@ -189,11 +189,12 @@ internal sealed class BatchSupervisor(ControlServices services, ShardTenure tenu
         _starting.Add(item.Vm);
         var request = RequestId(item);
         var options = _state.Plan.Options;
+        var membership = new BatchMembership(id, _state.Plan.Limits);
         Context.PipeToSelf(
             async cancellation =>
             {
                 using (reservation)
-                    return await starter.StartAsync(item.Vm, destination, options, request, id, cancellation);
+                    return await starter.StartAsync(item.Vm, destination, options, request, membership, cancellation);
             },
             migration => (BatchMessage)new StartAnswered(item.Vm, destination, migration, null),
             error => new StartAnswered(item.Vm, destination, null, error));

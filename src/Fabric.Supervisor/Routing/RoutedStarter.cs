@@ -10,9 +10,9 @@ internal sealed class RoutedStarter(IShardCommands everywhere, Board board, Time
     /// <summary>How long this node may need to read what another has journaled.</summary>
     private static readonly TimeSpan ReadDeadline = TimeSpan.FromSeconds(10);
 
-    public async Task<KnownState> StartAsync(VmName vm, HostName destination, MigrationOptions options, Guid requestId, string batch, CancellationToken cancellation)
+    public async Task<KnownState> StartAsync(VmName vm, HostName destination, MigrationOptions options, Guid requestId, BatchMembership batch, CancellationToken cancellation)
     {
-        var report = await everywhere.MigrateAsync(new MigrateRequest(vm, destination, options, requestId, batch), cancellation);
+        var report = await everywhere.MigrateAsync(new MigrateRequest(vm, destination, options, requestId, batch.Id, batch.Limits), cancellation);
         return await SeeAsync(report.Id, cancellation);
     }
 

@@ -61,7 +61,7 @@ internal sealed class ShardRegion(ActorSystem actors, ControlServices services, 
     }
 
     public async Task<KnownState> StartAsync(
-        VmName vm, HostName destination, MigrationOptions options, Guid requestId, string batch, CancellationToken cancellation) =>
+        VmName vm, HostName destination, MigrationOptions options, Guid requestId, BatchMembership batch, CancellationToken cancellation) =>
         await AskVmAsync<KnownState>(vm, reply => new MigrateAsked(destination, options, requestId, batch, reply), cancellation);
 
     public async Task SetCordonedAsync(HostName host, bool cordoned, string? reason, CancellationToken cancellation)

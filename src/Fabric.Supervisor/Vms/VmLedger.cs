@@ -104,7 +104,7 @@ internal sealed partial class VmLedger(ControlServices services, ShardTenure ten
         var spec = services.Board.Host(_state.Owner!.Value).Vm(name)?.Spec ?? _state.Spec!;
         var plan = new MigrationPlan(
             services.Ids.NewMigration(), spec, _state.Owner!.Value, asked.Destination, asked.Options, _state.Epoch, _state.Highest.Next,
-            services.Options.NewTicket(), services.Now, asked.Batch, asked.RequestId);
+            services.Options.NewTicket(), services.Now, asked.Batch?.Id, asked.RequestId, asked.Batch?.Limits);
         await AppendAsync(new MigrationClaimed(services.Now, plan));
         var planned = new Planned(plan, plan.PlannedAt);
         services.Board.Publish(planned); // the supervisor's own event follows; the claim is durable and will not be forgotten

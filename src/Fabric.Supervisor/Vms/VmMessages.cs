@@ -15,7 +15,7 @@ internal sealed record CreateAsked(VmSpec Spec, HostName Host, IReply<VmState> R
 
 /// <summary>Answered once the migration is durable.</summary>
 internal sealed record MigrateAsked(
-    HostName Destination, MigrationOptions Options, Guid? RequestId, string? Batch, IReply<KnownState> Reply) : VmMessage;
+    HostName Destination, MigrationOptions Options, Guid? RequestId, BatchMembership? Batch, IReply<KnownState> Reply) : VmMessage;
 
 internal sealed record AbortAsked(MigrationId Migration, string Reason, IReply<KnownState> Reply) : VmMessage;
 

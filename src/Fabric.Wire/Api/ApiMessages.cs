@@ -40,9 +40,9 @@ public sealed record CreateVmRequest(VmSpec Spec, HostName Host);
 
 /// <summary>
 /// POST /v1/migrations → 202 with <see cref="MigrationReport"/>. <paramref name="RequestId"/> makes a repeated request harmless.
-/// <paramref name="Batch"/>: the evacuation that asks, when it runs on another control node than the VM's shard.
+/// <paramref name="Batch"/>: the evacuation that asks, when it runs on another control node than the VM's shard, and its <paramref name="Limits"/>.
 /// </summary>
-public sealed record MigrateRequest(VmName Vm, HostName Destination, MigrationOptions Options, Guid? RequestId, string? Batch = null);
+public sealed record MigrateRequest(VmName Vm, HostName Destination, MigrationOptions Options, Guid? RequestId, string? Batch = null, BatchLimits? Limits = null);
 
 /// <summary>POST /v1/migrations/{id}/abort.</summary>
 public sealed record AbortRequest(string? Reason);

@@ -71,7 +71,7 @@ public static class ScaleBench
         Row("from the first request to the end of the last evacuation", string.Create(CultureInfo.InvariantCulture, $"{r.BatchSeconds:0.0} s, {r.MigrationsPerSecond:0.0} migrations/s"));
         Row("one migration, claim to settlement (first round: " + r.PushSeconds.ToString(CultureInfo.InvariantCulture) + " s)", Show(r.MigrationTimes));
         Row("processor time while they moved", string.Create(CultureInfo.InvariantCulture, $"{r.ProcessorSeconds:0.0} s"));
-        Row("collector's pauses while they moved", string.Create(CultureInfo.InvariantCulture, $"{r.GcPauseSeconds:0.00} s in all, longest {r.LongestGcPauseMs:0} ms"));
+        Row("collector's pauses while they moved", string.Create(CultureInfo.InvariantCulture, $"{r.GcPauseSeconds:0.00} s in all, longest {r.LongestGcPauseMs:0} ms ({r.GcPauses})"));
         Row("RSS after creation; peak", string.Create(CultureInfo.InvariantCulture, $"{r.RssAfterCreation / 1048576.0:0} MiB; {r.PeakRss / 1048576.0:0} MiB"));
         Row("durable appends to the journal while they moved", string.Create(CultureInfo.InvariantCulture, $"{r.Appends.Count}, {r.AppendsPerSecond:0}/s, {Show(r.Appends)}"));
         Row("synced appends to agents' ledgers, all", r.LedgerAppends.ToString(CultureInfo.InvariantCulture));

@@ -60,6 +60,8 @@ public sealed record ScaleResult
 
     public double LongestGcPauseMs { get; init; }
 
+    public string GcPauses { get; init; } = "";
+
     public long RssAfterCreation { get; init; }
 
     public long PeakRss { get; init; }

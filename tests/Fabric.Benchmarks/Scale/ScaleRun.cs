@@ -95,6 +95,7 @@ internal sealed class ScaleRun(ScaleOptions options, string command, TimeProvide
                 CreateSeconds = createSeconds,
                 PlanSeconds = planSeconds,
                 LongestGcPauseMs = pauses.LongestMs,
+                GcPauses = pauses.ByGeneration,
                 RssAfterCreation = resident,
                 PeakRss = Resident("VmHWM"),
                 PollGaps = Times.Of(gateway.PollGaps),

@@ -8,13 +8,10 @@ using Fabric.Supervisor.Vms;
 
 namespace Fabric.Simulation.Checks;
 
-/// <summary>Reads the journal as it grows, with books of its own: I4, I5, I6, I10, and that intents are durable before anybody acts on them.</summary>
+/// <summary>Reads the journal as it grows, with books of its own: I4, I5, I6, and that intents are durable before anybody acts on them.</summary>
 internal sealed class JournalWatch(World world)
 {
-    /// <summary>What one node journaled the others have read by then, and not sooner: limits are counted per node.</summary>
-    private static readonly TimeSpan ReadWithin = TimeSpan.FromSeconds(2);
-
-    private readonly Dictionary<MigrationId, (string Holder, TimeSpan At)> _claims = [];
+    private readonly HashSet<MigrationId> _ofBatches = [];
     private readonly Dictionary<StreamId, long> _sequences = [];
     private readonly Dictionary<ShardId, Epoch> _epochs = [];
     private readonly Dictionary<StreamId, HashSet<string>> _kinds = [];
@@ -27,6 +24,9 @@ internal sealed class JournalWatch(World world)
     internal IReadOnlyDictionary<VmName, VmState> Vms => _vms;
 
     internal IReadOnlyDictionary<string, BatchState> Batches => _batches;
+
+    /// <summary>Claimed for an evacuation, so that limits hold for it.</summary>
+    internal bool IsOfBatch(MigrationId migration) => _ofBatches.Contains(migration);
 
     internal void Acquired(ShardLease lease)
     {
@@ -102,29 +102,12 @@ internal sealed class JournalWatch(World world)
 
     private void TakeVm(VmName vm, VmEvent happened, JournalRecord record)
     {
-        if (happened is MigrationClaimed { Plan.Id: var id })
-            _claims[id] = (record.Holder, world.Now);
+        if (happened is MigrationClaimed { Plan: { Batch: not null } plan })
+            _ofBatches.Add(plan.Id);
         var before = _vms.GetValueOrDefault(vm) ?? VmState.None(vm);
         if (happened is MigrationClaimed && before.Active is { } active)
             world.Observer.Violated("I4", $"{vm} is claimed while migration {active.Id} has it");
         _vms[vm] = before.Apply(happened);
-        if (happened is MigrationClaimed { Plan: { Batch: not null } plan })
-            CheckLimits(plan, record);
-    }
-
-    /// <summary>What a batch starts stays within the limits, whoever started the others, if it was long enough ago to be read.</summary>
-    private void CheckLimits(MigrationPlan plan, JournalRecord record)
-    {
-        bool couldRead = world.Now - world.StoreTroubledUntil > TimeSpan.FromSeconds(20);
-        var running = _vms.Values.Select(static vm => vm.Active).OfType<MigrationPlan>()
-            .Where(p => _migrations.GetValueOrDefault(p.Id) is null or ActiveState)
-            .Where(p => _claims[p.Id].Holder == record.Holder || (couldRead && world.Now - _claims[p.Id].At > ReadWithin)).ToList();
-        var limits = world.Plan.Limits;
-        int source = running.Count(p => p.Source == plan.Source);
-        int destination = running.Count(p => p.Destination == plan.Destination);
-        int link = running.Count(p => p.Source == plan.Source && p.Destination == plan.Destination);
-        if (source > limits.PerSource || destination > limits.PerDestination || link > limits.PerLink)
-            world.Observer.Violated("I10", $"{plan.Batch} moves {plan.Vm} as one of {source} from '{plan.Source}', {destination} to '{plan.Destination}', {link} between them; allowed are {limits}");
     }
 
     private static TEvent Decoded<TEvent>(EventCatalog<TEvent> catalog, JournalRecord record)

@@ -30,6 +30,8 @@ internal sealed class Observer(World world)
 
     internal MembershipWatch Members { get; } = new(world);
 
+    internal MoveWatch Moves { get; } = new(world);
+
     /// <summary>VMs that an operator asked to delete, by force or not: whatever is left of them may be anywhere.</summary>
     internal HashSet<VmName> Deleted { get; } = [];
 
@@ -177,6 +179,7 @@ internal sealed class Observer(World world)
             case VmRecord.TakenBack r: Grant(host, vm, r.Epoch); break;
         }
 
+        Moves.Recorded(host, vm, record);
         if (!_owners.TryGetValue(vm, out var owners))
             _owners[vm] = owners = [];
         if (!state.Owner)

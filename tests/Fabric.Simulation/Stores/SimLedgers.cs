@@ -29,6 +29,9 @@ internal sealed class LedgerDisk(SimHost host)
 
     internal IEnumerable<string> Names => _vms.Keys;
 
+    /// <summary>The ledger of each VM as the last agent that opened it has it.</summary>
+    internal Dictionary<VmName, IVmLedger> Opened { get; } = [];
+
     internal VmLines Lines(VmName vm)
     {
         if (!_vms.TryGetValue(vm.Value, out var lines))
@@ -85,7 +88,7 @@ internal sealed class LedgerStore(World world, LedgerDisk disk, SimProcess agent
     {
         if (agent.Dead)
             throw Gone();
-        return new Ledger(world, disk, agent, vm);
+        return disk.Opened[vm] = new Ledger(world, disk, agent, vm);
     }
 
     private static FabricException Gone() => new(ErrorCodes.StoreFailed, "This agent's process is gone.");

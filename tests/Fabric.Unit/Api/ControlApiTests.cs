@@ -146,6 +146,7 @@ public sealed class ControlApiTests : IAsyncLifetime
     [InlineData(ErrorCodes.Unreachable, 503)]
     [InlineData(ErrorCodes.NotHeld, 503)]
     [InlineData(ErrorCodes.Exhausted, 503)]
+    [InlineData(ErrorCodes.Busy, 503)]
     [InlineData(ErrorCodes.StoreFailed, 503)]
     [InlineData(ErrorCodes.DeadlineExceeded, 504)]
     public async Task Each_code_has_its_status_and_the_whole_error_object(string code, int status)

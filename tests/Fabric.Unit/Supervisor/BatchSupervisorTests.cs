@@ -51,7 +51,7 @@ public sealed class BatchSupervisorTests
     {
         internal int Asked { get; private set; }
 
-        public Task<KnownState> StartAsync(VmName vm, HostName destination, MigrationOptions options, Guid requestId, string batch, CancellationToken cancellation)
+        public Task<KnownState> StartAsync(VmName vm, HostName destination, MigrationOptions options, Guid requestId, BatchMembership batch, CancellationToken cancellation)
         {
             Asked++;
             throw new FabricException(ErrorCodes.Unreachable, $"The host of '{vm}' does not answer.");
