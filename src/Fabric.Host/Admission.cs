@@ -69,13 +69,18 @@ internal sealed class Admission(HostName host, long? memoryBytes)
         }
     }
 
-    /// <summary>What the VM takes from now on, as its actor says at the end of a turn.</summary>
-    internal void Show(VmName vm, VmFact? fact, VmLedgerState? ledger)
+    /// <summary>
+    /// What the VM takes from now on, as its actor says at the end of a turn. <paramref name="stalled"/>: an outgoing pull that cannot go on; it may be one that is lost, whose source is
+    /// kept until an operator deletes the VM, and takes nobody's place.
+    /// </summary>
+    internal void Show(VmName vm, VmFact? fact, VmLedgerState? ledger, MigrationId? stalled = null)
     {
         var share = new Share(
             fact is null or { State: VmRunState.Exited } ? 0 : fact.Spec.MemoryBytes,
             ledger?.Incoming is { Step: IncomingStep.Expected or IncomingStep.Accepted } incoming ? incoming.Source : null,
-            ledger?.Outgoing is { Phase: SourcePhase.Pushing or SourcePhase.HandingOver or SourcePhase.TokenSent or SourcePhase.HandedOver } outgoing ? outgoing.Destination : null);
+            ledger?.Outgoing is { Phase: SourcePhase.Pushing or SourcePhase.HandingOver or SourcePhase.TokenSent or SourcePhase.HandedOver } outgoing && outgoing.Migration != stalled
+                ? outgoing.Destination
+                : null);
         lock (_gate)
         {
             if (share == default)

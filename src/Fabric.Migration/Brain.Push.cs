@@ -93,8 +93,12 @@ public static partial class Brain
             return Unreachable(plan.Source);
         if (Silent(seen.Destination, seen.Now, timings.Silence))
             return Unreachable(plan.Destination);
-        bool waitsForPlace = state is Planned ? IsBusy(seen, MigrationStep.Prepare) : IsBusy(seen, MigrationStep.Push);
-        return state is Planned or Prepared && !waitsForPlace && seen.Now - state.Since >= timings.Prepare
+        if (state is not (Planned or Prepared))
+            return null;
+        var step = state is Planned ? MigrationStep.Prepare : MigrationStep.Push;
+        if (IsBusy(seen, step))
+            return seen.Now - state.Since >= timings.Place ? seen.Answer(step)!.Error : null;
+        return seen.Now - state.Since >= timings.Prepare
             ? new FabricError(ErrorCodes.DeadlineExceeded, $"The migration stayed '{state.Name}' for {timings.Prepare.TotalSeconds:0} s.", "See the agents' logs on both hosts.")
             : null;
     }
@@ -119,7 +123,7 @@ public static partial class Brain
     private static FabricError? Refused(Observation seen, MigrationStep step) =>
         seen.Answer(step) is { Error: { } error } answer && error.Code != ErrorCodes.Busy && (error.Code != ErrorCodes.RefusedByEpoch || answer.Attempt >= 3) ? error : null;
 
-    /// <summary>The host has as many moves as the limits allow: this one waits for one of them to end, however long that takes.</summary>
+    /// <summary>The host has as many moves as the limits allow: this one waits for one of them to end.</summary>
     private static bool IsBusy(Observation seen, MigrationStep step) => seen.Answer(step) is { Error.Code: ErrorCodes.Busy };
 
     /// <summary>Sends the order, but to a host that was busy not before a pause.</summary>

@@ -85,6 +85,9 @@ public sealed record MigrationTimings
     /// <summary>Between two questions for a place at a host that has as many moves as its limits allow.</summary>
     public TimeSpan Busy { get; init; } = TimeSpan.FromSeconds(2);
 
+    /// <summary>How long a migration waits for a place before it fails, so that its evacuation tries another destination or says why the VM stays.</summary>
+    public TimeSpan Place { get; init; } = TimeSpan.FromMinutes(10);
+
     /// <summary>Attempts of an undo that the VM does not depend on, before it is left to the host's own clean-up.</summary>
     public int UndoAttempts { get; init; } = 8;
 

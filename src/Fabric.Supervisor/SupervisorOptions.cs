@@ -43,6 +43,9 @@ public sealed record SupervisorOptions
     /// <summary>A host that was silent for so long is left out of a deletion by force, and told when it comes back.</summary>
     public TimeSpan ForceAfter { get; init; } = TimeSpan.FromSeconds(5);
 
+    /// <summary>A VM, host or batch that nobody has asked anything of for so long, and that has nothing to do, leaves memory; it is read again when it is wanted.</summary>
+    public TimeSpan RestAfter { get; init; } = TimeSpan.FromMinutes(2);
+
     /// <summary>Of one question to an actor of this process. Longer than an agent's command, since some answers wait for one.</summary>
     public TimeSpan Ask { get; init; } = TimeSpan.FromSeconds(120);
 

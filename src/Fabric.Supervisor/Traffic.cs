@@ -22,7 +22,8 @@ internal sealed class Traffic
         var plan = migration.Plan;
         lock (_gate)
         {
-            if (migration is ActiveState)
+            // One that waits for an operator moves nothing, and must not hold up the others for as long.
+            if (migration is ActiveState and not NeedsFencing)
             {
                 var movement = new Movement(plan.Source, plan.Destination);
                 if (_moving.TryAdd(plan.Id, (plan.Vm, movement)))

@@ -189,6 +189,8 @@ internal sealed partial class MemoryActor
 
     private void Serve(OutgoingRoute route, IOutgoingTransfer transfer, IGuestMemory memory)
     {
+        if (_outgoing is OutgoingState.Reconnecting { Attempt: >= StalledAttempts })
+            vm.TryTell(new ServingStalled(route.Terms.Migration, Stalled: false));
         _outgoing = new OutgoingState.Serving(route with { Resume = true }, transfer, memory);
         Context.PipeToSelf<MemoryMessage>(
             async stopping =>
@@ -247,6 +249,8 @@ internal sealed partial class MemoryActor
     private void Retry(OutgoingRoute route, IGuestMemory memory, int attempt, FabricError error)
     {
         _outgoing = new OutgoingState.Reconnecting(route, memory, attempt);
+        if (attempt > 0 && attempt % StalledAttempts == 0)
+            vm.TryTell(new ServingStalled(route.Terms.Migration, Stalled: true)); // said again: a mailbox may be full
         logger.LogWarning("Serving migration {Migration} broke ({Error}); attempt {Attempt} to reconnect follows.", route.Terms.Migration, error, attempt + 1);
         Context.TellAfter(Backoff(attempt), new ConnectAgain(route.Terms.Migration));
     }

@@ -21,6 +21,10 @@ internal sealed partial class MemoryActor(IActorRef<VmMessage> vm, IDataPlane pl
     private static readonly TimeSpan ProgressPeriod = TimeSpan.FromMilliseconds(250);
     private static readonly TimeSpan ConnectDeadline = TimeSpan.FromSeconds(10);
     private static readonly TimeSpan IdlePause = TimeSpan.FromMilliseconds(5);
+
+    /// <summary>Attempts in vain, over three seconds or more, after which a pull is called stalled.</summary>
+    private const int StalledAttempts = 8;
+
     private static readonly TimeSpan MinBackoff = TimeSpan.FromMilliseconds(50);
     private static readonly TimeSpan MaxBackoff = TimeSpan.FromSeconds(2);
 

@@ -72,6 +72,7 @@ internal sealed partial class VmActor(VmName name, HostParts parts) : Actor<VmMe
             case RecordTokenSent m: OnRecordTokenSent(m); break;
             case HandOverEnded m: await OnHandOverEndedAsync(m); break;
             case PullServed m: OnPullServed(m); break;
+            case ServingStalled m: _live.Stalled = m.Stalled ? m.Migration : null; break;
             case IncomingReady m: OnIncomingReady(m); break;
             case TokenArrived m: await OnTokenArrivedAsync(m); break;
             case PullArrived m: OnPullArrived(m); break;
@@ -305,7 +306,7 @@ internal sealed partial class VmActor(VmName name, HostParts parts) : Actor<VmMe
     private void Publish()
     {
         var fact = VmFacts.From(name, _damaged, _ledger?.State, _live);
-        parts.Admission.Show(name, fact, _ledger?.State);
+        parts.Admission.Show(name, fact, _ledger?.State, _live.Stalled);
         parts.Facts.Publish(name, fact);
     }
 

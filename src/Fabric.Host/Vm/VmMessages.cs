@@ -34,6 +34,9 @@ internal sealed record RecordTokenSent(MigrationId Migration, Epoch Epoch, IRepl
 
 internal sealed record HandOverEnded(MigrationId Migration, Epoch Epoch, HandOverKind Kind, HandOverOutcome Outcome) : VmMessage;
 
+/// <summary>The destination, which still needs pages from here, cannot be reached or lets nobody in; or it is served again.</summary>
+internal sealed record ServingStalled(MigrationId Migration, bool Stalled) : VmMessage;
+
 /// <summary>The destination has pulled everything.</summary>
 internal sealed record PullServed(MigrationId Migration) : VmMessage;
 

@@ -39,6 +39,9 @@ internal sealed class VmState
     /// <summary>The link to the source is down while pages are missing.</summary>
     internal bool PullBroken { get; set; }
 
+    /// <summary>The outgoing pull for which nothing can be done here now: the destination is not there, or has given the VM up.</summary>
+    internal MigrationId? Stalled { get; set; }
+
     internal MigrationStats OutgoingStats { get; set; } = new();
 
     internal MigrationStats IncomingStats { get; set; } = new();

@@ -7,6 +7,7 @@ using Fabric.Core;
 using Fabric.Journal;
 using Fabric.Migration;
 using Fabric.Supervisor.Migrations;
+using Fabric.Supervisor.Shards;
 
 namespace Fabric.Supervisor.Batches;
 
@@ -14,6 +15,9 @@ internal abstract record BatchMessage;
 
 /// <summary>Answered once the batch is durable.</summary>
 internal sealed record BatchLoaded(IReply<BatchState> Reply) : BatchMessage;
+
+/// <summary>Nobody uses this supervisor: it may end if the batch is over. Answered with whether it does.</summary>
+internal sealed record BatchRest(RestOffer Offer, IReply<bool> Reply) : BatchMessage;
 
 internal sealed record BatchLook : BatchMessage
 {
@@ -77,6 +81,9 @@ internal sealed class BatchSupervisor(ControlServices services, ShardTenure tenu
             case BatchLoaded loaded:
                 loaded.Reply.Succeed(_state!);
                 return;
+            case BatchRest rest:
+                Rest(rest);
+                return;
             case CordonDone { Error: null }:
                 _cordoned = true;
                 break;
@@ -100,6 +107,14 @@ internal sealed class BatchSupervisor(ControlServices services, ShardTenure tenu
         }
 
         await AdvanceAsync();
+    }
+
+    private void Rest(BatchRest asked)
+    {
+        bool rests = _state!.EndedAt is not null && asked.Offer.Take();
+        asked.Reply.Succeed(rests);
+        if (rests)
+            Context.Stop();
     }
 
     private void Cordon() => Context.PipeToSelf<bool>(

@@ -4,6 +4,7 @@ using Fabric.Cluster;
 using Fabric.Core;
 using Fabric.Journal;
 using Fabric.Migration;
+using Fabric.Supervisor.Shards;
 
 namespace Fabric.Supervisor.Hosts;
 
@@ -27,6 +28,8 @@ internal static class HostEvents
 internal sealed partial class HostJson : JsonSerializerContext;
 
 internal abstract record HostMessage;
+/// <summary>Nobody uses this ledger: it may end. Answered with whether it does.</summary>
+internal sealed record HostRest(RestOffer Offer, IReply<bool> Reply) : HostMessage;
 
 /// <summary>Answered with whether the host is cordoned, once that is durable. Null asks without changing it.</summary>
 internal sealed record CordonAsked(bool? Cordoned, IReply<bool> Reply, string? Reason = null) : HostMessage;
@@ -49,6 +52,15 @@ internal sealed class HostLedger(ControlServices services, ShardTenure tenure, H
 
     protected override async ValueTask ReceiveAsync(HostMessage message)
     {
+        if (message is HostRest rest)
+        {
+            bool rests = rest.Offer.Take();
+            rest.Reply.Succeed(rests);
+            if (rests)
+                Context.Stop();
+            return;
+        }
+
         if (message is not CordonAsked asked)
             throw new InvalidOperationException($"No handler is written for {message.GetType().Name}.");
         if (asked.Cordoned is { } wanted && wanted == (_cordon is null))

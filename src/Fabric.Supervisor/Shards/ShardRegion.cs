@@ -66,20 +66,20 @@ internal sealed class ShardRegion(ActorSystem actors, ControlServices services, 
 
     public async Task SetCordonedAsync(HostName host, bool cordoned, string? reason, CancellationToken cancellation)
     {
-        var ledger = await AskShardAsync<IActorRef<HostMessage>>("host/" + host, reply => new HostWanted(host, reply), cancellation);
-        await ledger.AskAsync<HostMessage, bool>(reply => new CordonAsked(cordoned, reply, reason), services.Options.Ask, services.Time, cancellation);
+        using var ledger = await AskShardAsync<EntityUse<HostMessage>>("host/" + host, reply => new HostWanted(host, reply), cancellation);
+        await ledger.Entity.AskAsync<HostMessage, bool>(reply => new CordonAsked(cordoned, reply, reason), services.Options.Ask, services.Time, cancellation);
     }
 
     public async Task<TReply> AskVmAsync<TReply>(VmName vm, Func<IReply<TReply>, VmMessage> message, CancellationToken cancellation)
     {
-        var ledger = await AskShardAsync<IActorRef<VmMessage>>("vm/" + vm, reply => new VmWanted(vm, reply), cancellation);
-        return await ledger.AskAsync(message, services.Options.Ask, services.Time, cancellation);
+        using var ledger = await AskShardAsync<EntityUse<VmMessage>>("vm/" + vm, reply => new VmWanted(vm, reply), cancellation);
+        return await ledger.Entity.AskAsync(message, services.Options.Ask, services.Time, cancellation);
     }
 
     public async Task<BatchState> StartBatchAsync(BatchPlan plan, CancellationToken cancellation)
     {
-        var batch = await AskShardAsync<IActorRef<BatchMessage>>("host/" + plan.Host, reply => new BatchWanted(plan, reply), cancellation);
-        return await batch.AskAsync<BatchMessage, BatchState>(static reply => new BatchLoaded(reply), services.Options.Ask, services.Time, cancellation);
+        using var batch = await AskShardAsync<EntityUse<BatchMessage>>("host/" + plan.Host, reply => new BatchWanted(plan, reply), cancellation);
+        return await batch.Entity.AskAsync<BatchMessage, BatchState>(static reply => new BatchLoaded(reply), services.Options.Ask, services.Time, cancellation);
     }
 
     private Task<TReply> AskShardAsync<TReply>(string key, Func<IReply<TReply>, ShardMessage> message, CancellationToken cancellation)

@@ -57,6 +57,7 @@ internal sealed partial class VmLedger(ControlServices services, ShardTenure ten
         RepairHeard heard => JudgeAsync(heard),
         RepairBlocked blocked => Do(() => Blocked(blocked)),
         VmResume => Do(Resume),
+        VmRest rest => Do(() => Rest(rest)),
         _ => throw new InvalidOperationException($"No handler is written for {message.GetType().Name}."),
     };
 
@@ -77,6 +78,15 @@ internal sealed partial class VmLedger(ControlServices services, ShardTenure ten
             default:
                 break;
         }
+    }
+
+    private void Rest(VmRest asked)
+    {
+        bool idle = _state is { Active: null, Status: VmStatus.Absent or VmStatus.Present or VmStatus.Lost } && _supervisor is null && _creating.Count + _deleting.Count + _tidying.Count == 0 && _repair is null;
+        bool rests = idle && asked.Offer.Take();
+        asked.Reply.Succeed(rests);
+        if (rests)
+            Context.Stop();
     }
 
     private void Supervise(MigrationPlan plan)

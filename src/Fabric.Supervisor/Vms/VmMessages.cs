@@ -1,6 +1,7 @@
 using Fabric.Actors;
 using Fabric.Core;
 using Fabric.Migration;
+using Fabric.Supervisor.Shards;
 using Fabric.Wire.Api;
 
 namespace Fabric.Supervisor.Vms;
@@ -12,6 +13,9 @@ internal sealed record VmLoaded(IReply<VmState> Reply) : VmMessage;
 
 /// <summary>Answered when the VM runs, or did not come up.</summary>
 internal sealed record CreateAsked(VmSpec Spec, HostName Host, IReply<VmState> Reply) : VmMessage;
+
+/// <summary>Nobody uses this ledger: it may end if it has nothing to do. Answered with whether it does.</summary>
+internal sealed record VmRest(RestOffer Offer, IReply<bool> Reply) : VmMessage;
 
 /// <summary>Answered once the migration is durable.</summary>
 internal sealed record MigrateAsked(

@@ -90,6 +90,7 @@ internal sealed class SimNode(World world, string name)
         var options = new SupervisorOptions
         {
             Shards = world.Plan.Shards,
+            RestAfter = TimeSpan.FromSeconds(4), // entities come and go within each world
             Limits = world.Plants.On("no-limits") ? new BatchLimits(100, 100, 100) : world.Plan.Limits,
             NewTicket = () => new Ticket(Convert.ToHexStringLower(Bytes(world.Tickets))),
         };

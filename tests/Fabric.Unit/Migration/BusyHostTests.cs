@@ -5,7 +5,7 @@ using static Fabric.Unit.Migration.Samples;
 
 namespace Fabric.Unit.Migration;
 
-/// <summary>A host that has as many moves as the limits allow is asked again, with a pause and under a new id, for as long as it takes; it ends no migration.</summary>
+/// <summary>A host that has as many moves as the limits allow is asked again, with a pause and under a new id, until there is room or a long deadline ends the migration.</summary>
 public sealed class BusyHostTests
 {
     private static readonly MigrationTimings Timings = MigrationTimings.Default;
@@ -29,9 +29,12 @@ public sealed class BusyHostTests
 
     [Theory]
     [MemberData(nameof(Steps))]
-    public void No_deadline_ends_a_migration_that_waits_for_its_place(string name)
+    public void Only_a_long_deadline_ends_a_migration_that_waits_for_its_place(string name)
     {
         var (state, step) = At(name);
+        var end = Now + Timings.Place;
+        var failed = Assert.IsType<StepFailed>(Assert.Single(Brain.Decide(state, Busy(step, end) with { Now = end }, Timings).Events));
+        Assert.Equal(ErrorCodes.Busy, failed.Cause.Code);
         var late = Now + (2 * Timings.Prepare);
         Assert.Empty(Brain.Decide(state, Busy(step, late) with { Now = late }, Timings).Events);
 
