@@ -59,10 +59,13 @@ internal sealed partial class MemoryActor
             logger.LogWarning("The incoming stream of migration {Migration} broke: {Error}", s.Route.Migration, m.Error);
             _incoming = new IncomingState.Closing(s.Route, s.Machine, s.Door, s.Transfer);
             var migration = s.Route.Migration;
+            // A broken link is taken up at once. Anything else (a ledger that cannot be written) would fail again and again without a pause.
+            var pause = m.Error.Code == ErrorCodes.Unreachable ? TimeSpan.Zero : Backoff(4);
             Context.PipeToSelf<MemoryMessage>(
-                async _ =>
+                async stopping =>
                 {
                     await s.Transfer.DisposeAsync();
+                    await Task.Delay(pause, Context.Time, stopping);
                     return new ReceiveAgain(migration);
                 },
                 static again => again,

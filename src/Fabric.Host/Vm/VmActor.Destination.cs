@@ -134,7 +134,12 @@ internal sealed partial class VmActor
         try
         {
             if (Recorded.Incoming is not { Step: IncomingStep.Complete } complete || complete.Migration != m.Migration)
-                Ledger.Append(new VmRecord.PullCompleted(m.Migration, m.Verified));
+            {
+                // Not compared against digests, when it ended without its source; but every frame was checked as it came.
+                bool? verified = m.Verified ?? (Recorded.Incoming?.Options.Verify == VerifyLevel.Frames ? true : null);
+                Ledger.Append(new VmRecord.PullCompleted(m.Migration, verified));
+            }
+
             _live.PullBroken = false;
             m.Reply.Succeed(true);
         }

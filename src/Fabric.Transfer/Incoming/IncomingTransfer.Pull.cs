@@ -69,6 +69,36 @@ public sealed partial class IncomingTransfer
         }
     }
 
+    /// <summary>Where digests are to be compared, a source that lives is waited for; whoever has every page needs it for nothing else.</summary>
+    private async Task<bool> SourceComesAsync(CancellationToken cancellation)
+    {
+        if (_pullState.Digests is null)
+            return false;
+        try
+        {
+            await _life.WithinAsync(_terms.Task, _settings.AnswerDeadline, "The source's terms", cancellation);
+            return true;
+        }
+        catch (FabricException e) when (e.Error.Code == ErrorCodes.DeadlineExceeded)
+        {
+            return false;
+        }
+    }
+
+    /// <summary>
+    /// The last page had arrived when the stream, or the agent, ended: nothing is missing, and whether the source can still be reached decides nothing about the VM. A source that lives hears
+    /// the rest from the supervisor.
+    /// </summary>
+    private async Task CompleteAloneAsync(IIncomingHandler handler, CancellationToken cancellation)
+    {
+        _pullState.Trap ??= _memory.TrapMissing();
+        using (PullSink sink = new(_pullState, _memory.PageSize, _life, _time))
+            sink.WakeAll();
+        _pullState.Trap.Dispose();
+        _pullState.Trap = null;
+        await handler.CompletePullAsync(verified: null, cancellation);
+    }
+
     private async Task CompletePullAsync(IIncomingHandler handler, CancellationToken cancellation)
     {
         PullSink sink = _sink!;

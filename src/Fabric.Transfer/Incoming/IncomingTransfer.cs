@@ -112,6 +112,12 @@ public sealed partial class IncomingTransfer : IIncomingTransfer
     {
         try
         {
+            if (_resume && _pullState.IsComplete && !await SourceComesAsync(cancellation))
+            {
+                await CompleteAloneAsync(handler, cancellation);
+                return;
+            }
+
             _agreed = await _life.WithinAsync(_terms.Task, Timeout.InfiniteTimeSpan, "The source's terms", cancellation);
             AcceptTerms();
             if (!_resume)

@@ -1,11 +1,9 @@
-using System.Diagnostics.CodeAnalysis;
 using System.Text.Json;
 using Fabric.Cluster;
 using Fabric.Cluster.Membership;
 using Fabric.Core;
 using Fabric.Journal;
 using Fabric.Migration;
-using Fabric.Simulation.Machines;
 using Fabric.Simulation.Worlds;
 using Fabric.Supervisor;
 using Fabric.Supervisor.Vms;
@@ -35,18 +33,12 @@ internal sealed class EndCheck(World world)
             if (life.Running.Count != 1)
                 return $"{life.Vm} runs at {life.Running.Count} places and nothing took it";
             var books = journal.Vms.GetValueOrDefault(life.Vm);
-            if ((books is not { Status: VmStatus.Present } && !HeldForLost(books, life.Running[0])) || books!.Owner != life.Running[0].Host.Name)
+            if (books is not { Status: VmStatus.Present } || books.Owner != life.Running[0].Host.Name)
                 return $"{life.Running[0]} runs; the books say {books?.Status} at {books?.Owner}";
         }
 
         return world.Hosts.Select(LeftOver).FirstOrDefault(static left => left is not null);
     }
-
-    /// <summary>
-    /// A known gap: the last page had arrived, and the source was lost before anybody heard of it (the ledger could not say so, or the last facts are older). The VM is given up, and runs on.
-    /// </summary>
-    private static bool HeldForLost([NotNullWhen(true)] VmState? books, SimMachine machine) =>
-        books is { Status: VmStatus.Lost } && machine.Missing.IsEmpty;
 
     /// <summary>Every node that is not lost is in the view, and nobody else; each shard has one holder, which is where the placement says and knows it.</summary>
     private string? Unsettled()

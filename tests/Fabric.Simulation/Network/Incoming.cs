@@ -34,6 +34,13 @@ internal sealed class Incoming(DataPlane plane, IncomingRoute route, SimMachine 
 
     public async Task RunAsync(IIncomingHandler handler, CancellationToken cancellation)
     {
+        if (_resume && machine.Missing.IsEmpty)
+        {
+            machine.CompareMemory("when all of it is found to be here");
+            await handler.CompletePullAsync(null, cancellation);
+            return;
+        }
+
         await WithinAsync(_terms, Timeout.InfiniteTimeSpan, "The source's terms", cancellation);
         if (_sourceResumes != _resume)
             throw Say(new FabricError(ErrorCodes.Conflict, "One end wants to resume a pull, the other does not."));

@@ -211,6 +211,37 @@ public sealed class PullTests
         }
     }
 
+    /// <summary>
+    /// The last page is here and the host cannot write that down; then the source is gone for good. Nothing of the guest is missing, so nothing may keep it from being whole: the next
+    /// transfer ends by itself, also where digests were to be compared, and the guest reads every page.
+    /// </summary>
+    [Theory(Timeout = 60 * Second)]
+    [InlineData(VerifyLevel.Frames)]
+    [InlineData(VerifyLevel.Full)]
+    public async Task A_pull_that_has_every_page_ends_without_its_source(VerifyLevel verify)
+    {
+        TransferSettings settings = new() { SilenceDeadline = TimeSpan.FromSeconds(5), SliceMilliseconds = 50, AnswerDeadline = TimeSpan.FromMilliseconds(500) };
+        await using TransferPair pair = new(500, verify, settings: settings);
+        Fill(pair.Source, 1);
+        await pair.ConnectAsync();
+        await PushAndRewriteAsync(pair);
+        pair.WhenComplete = () => throw new FabricException(ErrorCodes.StoreFailed, "The ledger is full.");
+        Task serving = pair.Outgoing.ServePullAsync(default);
+        Assert.Equal(ErrorCodes.StoreFailed, (await Assert.ThrowsAsync<FabricException>(() => pair.Running)).Error.Code);
+        await pair.DisconnectAsync();
+        await Record.ExceptionAsync(() => serving);
+        Assert.True(pair.Pull.IsComplete);
+
+        int told = 0;
+        pair.WhenComplete = () => Task.FromResult(told++);
+        pair.Await();
+        await pair.Running;
+        Assert.Equal(1, told);
+        Assert.Null(pair.Incoming.Snapshot().Verified); // nobody compared
+        Assert.Null(pair.Pull.Trap);
+        Assert.Empty(pair.Differences());
+    }
+
     /// <summary>One round, and then the guest writes every page again before it is handed over: all of them are to be pulled.</summary>
     private static async Task PushAndRewriteAsync(TransferPair pair)
     {

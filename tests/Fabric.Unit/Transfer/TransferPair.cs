@@ -65,13 +65,22 @@ internal sealed class TransferPair : IAsyncDisposable, IIncomingHandler
 
     public Func<Task> BeforeAccept { get; set; } = () => Task.CompletedTask;
 
+    /// <summary>What the host does with the word that all is here.</summary>
+    public Func<Task> WhenComplete { get; set; } = () => Task.CompletedTask;
+
     public DataEndpoint Endpoint => new("127.0.0.1", Listener.Endpoint.Port);
 
-    public async Task ConnectAsync(bool resume = false, BandwidthCap? cap = null)
+    /// <summary>The destination is there for a source that may come.</summary>
+    public void Await()
     {
         Incoming = new IncomingTransfer(Destination, Id, Pull, Settings, TimeProvider.System, NullLogger.Instance);
         _registration = Listener.Register(Id, Ticket, Incoming);
         Running = Incoming.RunAsync(this, CancellationToken.None);
+    }
+
+    public async Task ConnectAsync(bool resume = false, BandwidthCap? cap = null)
+    {
+        Await();
         OutgoingChannels channels = await OutgoingConnector.ConnectAsync(Endpoint, Id, Ticket, _bulk, Settings, TimeProvider.System, CancellationToken.None);
         TransferTerms terms = new(Id, Source.PageSize, Source.PageCount, _bulk, _verify);
         Outgoing = new OutgoingTransfer(Source, terms, channels, cap, Settings, TimeProvider.System, NullLogger.Instance, resume);
@@ -106,7 +115,7 @@ internal sealed class TransferPair : IAsyncDisposable, IIncomingHandler
         return RunsFor;
     }
 
-    public Task CompletePullAsync(bool? verified, CancellationToken cancellation) => Task.CompletedTask;
+    public Task CompletePullAsync(bool? verified, CancellationToken cancellation) => WhenComplete();
 
     /// <summary>Pages whose contents differ; looks without the guest's help.</summary>
     public List<long> Differences()
