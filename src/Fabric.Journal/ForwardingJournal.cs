@@ -28,6 +28,8 @@ public abstract class ForwardingJournal : IJournal
     public virtual Task<IReadOnlyList<JournalRecord>> ReadShardAsync(ShardId shard, long afterPosition, int most, CancellationToken cancellation) =>
         Inner.ReadShardAsync(shard, afterPosition, most, cancellation);
 
+    public virtual Task<IReadOnlyList<ShardStanding>> ListShardsAsync(CancellationToken cancellation) => Inner.ListShardsAsync(cancellation);
+
     public virtual Task<IReadOnlyList<StreamId>> ListStreamsAsync(ShardId shard, string prefix, StreamId? after, int most, CancellationToken cancellation) =>
         Inner.ListStreamsAsync(shard, prefix, after, most, cancellation);
 

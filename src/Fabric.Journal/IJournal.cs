@@ -18,6 +18,12 @@ public readonly record struct StreamId(string Value)
 /// </summary>
 public sealed record ShardLease(ShardId Shard, string Holder, Epoch Epoch, Guid Term, TimeSpan HeldFor);
 
+/// <summary>
+/// How a shard stands in the store. <paramref name="Holder"/>: who may append to it; null when it was given back. <paramref name="IsLeased"/>: the lease has not run out by the store's clock.
+/// <paramref name="Position"/>: of its last event, 0 before the first.
+/// </summary>
+public sealed record ShardStanding(ShardId Shard, string? Holder, Epoch Epoch, bool IsLeased, long Position);
+
 /// <summary>An event about to be written. <paramref name="Payload"/> is UTF-8 JSON; <paramref name="Kind"/> is a stable name, never a type name.</summary>
 public sealed record NewEvent(string Kind, int Version, byte[] Payload);
 
@@ -78,6 +84,9 @@ public interface IJournal : IAsyncDisposable
 
     /// <summary>The events of all streams of a shard after <paramref name="afterPosition"/>, in the order in which they were written, at most <paramref name="most"/>.</summary>
     Task<IReadOnlyList<JournalRecord>> ReadShardAsync(ShardId shard, long afterPosition, int most, CancellationToken cancellation);
+
+    /// <summary>Every shard that was ever held, as it stands at one moment, in the order of their numbers.</summary>
+    Task<IReadOnlyList<ShardStanding>> ListShardsAsync(CancellationToken cancellation);
 
     /// <summary>Streams of a shard whose name begins with <paramref name="prefix"/>, in order of creation, after <paramref name="after"/> (null: from the first).</summary>
     Task<IReadOnlyList<StreamId>> ListStreamsAsync(ShardId shard, string prefix, StreamId? after, int most, CancellationToken cancellation);

@@ -47,10 +47,21 @@ public sealed partial class ControlPlane
         return new EventPage([.. events.OrderBy(static e => e.At)], string.Join('.', positions.Select(static p => p.ToString(CultureInfo.InvariantCulture))));
     }
 
-    public Task<IReadOnlyList<ShardReport>> ListShardsAsync(CancellationToken cancellation)
+    /// <summary>From the store, which alone knows of all shards; while it cannot be asked, as far as this node knows.</summary>
+    public async Task<IReadOnlyList<ShardReport>> ListShardsAsync(CancellationToken cancellation)
     {
         var view = Volatile.Read(ref _members)?.View;
-        return Task.FromResult<IReadOnlyList<ShardReport>>([.. _map.All.Select(shard => Report(shard, view))]);
+        Dictionary<ShardId, ShardStanding>? standings = null;
+        try
+        {
+            standings = (await _services.Journal.ListShardsAsync(cancellation)).ToDictionary(static standing => standing.Shard);
+        }
+        catch (FabricException unheard) when (unheard.Error.Code == ErrorCodes.StoreFailed)
+        {
+            // An operator looks at the shards above all when the database is away.
+        }
+
+        return [.. _map.All.Select(shard => Report(shard, view, standings?.GetValueOrDefault(shard)))];
     }
 
     public Task<IReadOnlyList<NodeReport>> ListNodesAsync(CancellationToken cancellation)
@@ -63,17 +74,8 @@ public sealed partial class ControlPlane
     private async Task<long[]> EndsAsync(CancellationToken cancellation)
     {
         long[] ends = new long[_map.Count];
-        foreach (var shard in _map.All)
-        {
-            int read;
-            do
-            {
-                read = (await _services.Journal.ReadShardAsync(shard, ends[shard.Value], JournalRules.RecordsPerRead, cancellation)).Count;
-                ends[shard.Value] += read;
-            }
-            while (read == JournalRules.RecordsPerRead);
-        }
-
+        foreach (var standing in (await _services.Journal.ListShardsAsync(cancellation)).Where(standing => standing.Shard.Value < ends.Length))
+            ends[standing.Shard.Value] = standing.Position;
         return ends;
     }
 
@@ -96,13 +98,14 @@ public sealed partial class ControlPlane
         static FabricException Wrong(string cursor) => new(ErrorCodes.InvalidArgument, $"'{Label.Shorten(cursor)}' is no cursor of this cluster's events.", "Use the one of the last answer, or none to begin.");
     }
 
-    private ShardReport Report(ShardId shard, ClusterView? view)
+    private ShardReport Report(ShardId shard, ClusterView? view, ShardStanding? standing)
     {
         var tenure = _leases.Find(shard);
         var placed = view is null ? null : ShardPlacement.Of(view, shard);
-        string state = tenure is not null ? "held" : view is not null && placed is null ? "homeless" : placed is null || placed.Node == _members?.Node ? "waiting" : "placed";
+        var holder = standing is { IsLeased: true, Holder: { } held } && Guid.TryParse(held, out var id) ? view?.Find(id) : null;
+        string state = tenure is not null || holder is not null ? "held" : view is not null && placed is null ? "homeless" : placed is null || placed.Node == _members?.Node ? "waiting" : "placed";
         return new ShardReport(
-            shard.Value, placed?.Name, placed?.Node, state, tenure?.Epoch,
+            shard.Value, (holder ?? placed)?.Name, (holder ?? placed)?.Node, state, standing?.Epoch ?? tenure?.Epoch, standing?.Position,
             _services.Board.Vms.Count(vm => vm.Status != Vms.VmStatus.Absent && _map.Of("vm/" + vm.Name) == shard),
             _services.Board.Migrations.OfType<ActiveState>().Count(m => _map.Of("vm/" + m.Plan.Vm) == shard));
     }

@@ -26,6 +26,15 @@ public sealed partial class PostgresJournal
             new { shard.Value, afterPosition, most }, static e => e.Position, afterPosition, most, what => JournalRules.Corrupt(shard, $"the event at position {what}"), cancellation);
     }
 
+    public Task<IReadOnlyList<ShardStanding>> ListShardsAsync(CancellationToken cancellation) => _reads.AskAsync<IReadOnlyList<ShardStanding>>(
+        async connection =>
+        {
+            var rows = await connection.QueryAsync<StandingRow>(
+                "SELECT id, holder, epoch, holder IS NOT NULL AND expires > clock_timestamp() AS leased, position FROM fabric.shard ORDER BY id");
+            return [.. rows.Select(static row => new ShardStanding(new ShardId(row.Id), row.Holder, new Epoch(row.Epoch), row.Leased, row.Position))];
+        },
+        cancellation);
+
     public Task<(StreamId Stream, long Sequence)?> FindRequestAsync(Guid request, CancellationToken cancellation)
     {
         JournalRules.RequireRequest(request);
@@ -116,6 +125,19 @@ public sealed partial class PostgresJournal
         if (records.Count < most && expected < last)
             throw corrupt($"{expected + 1} is missing; the last should be {last}");
         return records;
+    }
+
+    private sealed record StandingRow
+    {
+        public int Id { get; init; }
+
+        public string? Holder { get; init; }
+
+        public long Epoch { get; init; }
+
+        public bool Leased { get; init; }
+
+        public long Position { get; init; }
     }
 
     private sealed record EventRow

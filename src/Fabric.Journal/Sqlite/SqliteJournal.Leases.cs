@@ -70,12 +70,14 @@ public sealed partial class SqliteJournal
         row is not null && row.Epoch == lease.Epoch.Value && row.Term == Text(lease.Term) && row.Holder == lease.Holder;
 
     private static ShardRow? FindShard(SqliteConnection connection, SqliteTransaction transaction, ShardId shard) =>
-        connection.QuerySingleOrDefault<ShardRow>("SELECT epoch, term, holder, expires, position FROM shard WHERE id = @Value", new { shard.Value }, transaction);
+        connection.QuerySingleOrDefault<ShardRow>("SELECT id, epoch, term, holder, expires, position FROM shard WHERE id = @Value", new { shard.Value }, transaction);
 
     private static long Microseconds(TimeSpan span) => span.Ticks / TimeSpan.TicksPerMicrosecond;
 
     private sealed record ShardRow
     {
+        public int Id { get; init; }
+
         public long Epoch { get; init; }
 
         public string Term { get; init; } = "";

@@ -28,6 +28,15 @@ public sealed partial class SqliteJournal
         return _reader.AskAsync((connection, transaction) => ReadShard(connection, transaction, shard, afterPosition, most), cancellation);
     }
 
+    public Task<IReadOnlyList<ShardStanding>> ListShardsAsync(CancellationToken cancellation) => _reader.AskAsync(ListShards, cancellation);
+
+    private IReadOnlyList<ShardStanding> ListShards(SqliteConnection connection, SqliteTransaction transaction)
+    {
+        long now = Now();
+        return [.. connection.Query<ShardRow>("SELECT id, epoch, term, holder, expires, position FROM shard ORDER BY id", transaction: transaction)
+            .Select(row => new ShardStanding(new ShardId(row.Id), row.Holder, new Epoch(row.Epoch), row.Holder is not null && row.Expires > now, row.Position))];
+    }
+
     public Task<(StreamId Stream, long Sequence)?> FindRequestAsync(Guid request, CancellationToken cancellation)
     {
         JournalRules.RequireRequest(request);

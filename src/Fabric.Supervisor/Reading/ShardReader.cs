@@ -78,8 +78,10 @@ internal sealed partial class ShardReader(ControlServices services, ShardMap map
         await _reading.EnterAsync(cancellation);
         try
         {
+            // One question for all shards: in most rounds nothing is new in most of them.
+            var ends = (await services.Journal.ListShardsAsync(cancellation)).ToDictionary(static standing => standing.Shard, static standing => standing.Position);
             foreach (var (shard, image) in _images)
-                await ReadAsync(shard, image, cancellation);
+                await ReadAsync(shard, image, ends.GetValueOrDefault(shard), cancellation);
         }
         finally
         {
@@ -116,7 +118,7 @@ internal sealed partial class ShardReader(ControlServices services, ShardMap map
         }
     }
 
-    private async Task ReadAsync(ShardId shard, ShardImage image, CancellationToken cancellation)
+    private async Task ReadAsync(ShardId shard, ShardImage image, long end, CancellationToken cancellation)
     {
         lock (_gate)
         {
@@ -124,10 +126,11 @@ internal sealed partial class ShardReader(ControlServices services, ShardMap map
                 return;
         }
 
-        IReadOnlyList<JournalRecord> records;
-        do
+        // An end that is lower than what was read is a store that went back: the read says so.
+        bool more = image.Position != end;
+        while (more)
         {
-            records = await services.Journal.ReadShardAsync(shard, image.Position, ReadBatch, cancellation);
+            var records = await services.Journal.ReadShardAsync(shard, image.Position, ReadBatch, cancellation);
             try
             {
                 foreach (var record in records)
@@ -140,8 +143,9 @@ internal sealed partial class ShardReader(ControlServices services, ShardMap map
                     _refused[shard] = unreadable.Error;
                 return;
             }
+
+            more = records.Count == ReadBatch;
         }
-        while (records.Count == ReadBatch);
 
         lock (_gate)
         {

@@ -12,8 +12,11 @@ public sealed record EventReport(int Shard, long Position, string Stream, long S
 /// <summary>GET /v1/events. <paramref name="Cursor"/>: what to ask after next.</summary>
 public sealed record EventPage(IReadOnlyList<EventReport> Items, string Cursor);
 
-/// <summary>One shard: where it is placed and, as far as the node that answers knows, whether it is held there. state: held, placed (elsewhere), waiting (placed here, not held yet), homeless.</summary>
-public sealed record ShardReport(int Shard, string? Node, Guid? NodeId, string State, Epoch? Epoch, int Vms, int Migrations);
+/// <summary>
+/// One shard: who holds it, at which epoch, and how many events it has (<paramref name="Position"/>), as the store says; while the store cannot be asked, as far as the node that answers
+/// knows. state: held, placed (at another node, which does not hold it or cannot be seen to), waiting (placed here, not held yet), homeless.
+/// </summary>
+public sealed record ShardReport(int Shard, string? Node, Guid? NodeId, string State, Epoch? Epoch, long? Position, int Vms, int Migrations);
 
 /// <summary>One control node of the view. state: joining, up, leaving, left, dead.</summary>
 public sealed record NodeReport(string Name, Guid Id, string State, string ClusterUrl, string ApiUrl, DateTimeOffset Since, int Suspected);

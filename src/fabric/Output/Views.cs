@@ -76,6 +76,7 @@ internal static class Views
         new("node", s => s.Node ?? Words.None),
         new("state", s => s.State),
         new("epoch", s => s.Epoch?.ToString() ?? Words.None, Right: true),
+        new("events", s => s.Position?.ToString(CultureInfo.InvariantCulture) ?? Words.None, Right: true),
         new("vms", s => Words.Number(s.Vms), Right: true),
         new("migrations", s => Words.Number(s.Migrations), Right: true),
         new("node id", s => s.NodeId?.ToString() ?? Words.None, Wide: true),

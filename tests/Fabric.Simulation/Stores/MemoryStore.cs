@@ -136,6 +136,16 @@ internal sealed partial class MemoryStore(TimeProvider clock) : IJournal, IMembe
             return Task.FromResult<IReadOnlyList<JournalRecord>>(_streams.TryGetValue(stream, out var known) ? [.. known.Records.Where(r => r.Sequence > afterSequence).Take(most)] : []);
     }
 
+    public Task<IReadOnlyList<ShardStanding>> ListShardsAsync(CancellationToken cancellation)
+    {
+        cancellation.ThrowIfCancellationRequested();
+        lock (_gate)
+        {
+            return Task.FromResult<IReadOnlyList<ShardStanding>>([.. _shards.OrderBy(static s => s.Key.Value).Select(s => new ShardStanding(
+                s.Key, s.Value.Holder, s.Value.Epoch, s.Value.Holder is not null && s.Value.Until > clock.GetUtcNow(), _inOrder.TryGetValue(s.Key, out var order) ? order.Count : 0))]);
+        }
+    }
+
     public Task<IReadOnlyList<StreamId>> ListStreamsAsync(ShardId shard, string prefix, StreamId? after, int most, CancellationToken cancellation)
     {
         cancellation.ThrowIfCancellationRequested();

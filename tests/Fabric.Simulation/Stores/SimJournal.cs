@@ -63,6 +63,8 @@ internal sealed class SimJournal(World world, IJournal store, StoreWay way, SimN
     public Task<IReadOnlyList<JournalRecord>> ReadAsync(StreamId stream, long afterSequence, int most, CancellationToken cancellation) =>
         way.CallAsync(c => store.ReadAsync(stream, afterSequence, most, c), cancellation);
 
+    public Task<IReadOnlyList<ShardStanding>> ListShardsAsync(CancellationToken cancellation) => way.CallAsync(store.ListShardsAsync, cancellation);
+
     public Task<IReadOnlyList<StreamId>> ListStreamsAsync(ShardId shard, string prefix, StreamId? after, int most, CancellationToken cancellation) =>
         way.CallAsync(c => store.ListStreamsAsync(shard, prefix, after, most, c), cancellation);
 

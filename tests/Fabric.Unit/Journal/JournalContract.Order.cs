@@ -28,6 +28,21 @@ public abstract partial class JournalContract
         Assert.Empty(await Store.ReadShardAsync(new ShardId(99), 0, 10, None));
     }
 
+    [SkippableFact]
+    public async Task Every_shard_is_listed_with_its_holder_its_epoch_and_its_last_position()
+    {
+        Assert.Empty(await Store.ListShardsAsync(None));
+        var other = await AcquireAsync(shard: new ShardId(4));
+        var lease = await AcquireAsync();
+        await Store.AppendAsync(lease, Stream, 0, Events(1, 2), None);
+        await Store.AppendAsync(lease, new StreamId("vm/b"), 0, Events(1, 1), None);
+        var listed = await Store.ListShardsAsync(None);
+        Assert.Equal([new ShardStanding(Shard, lease.Holder, lease.Epoch, true, 3), new ShardStanding(new ShardId(4), other.Holder, other.Epoch, true, 0)], listed);
+
+        await Store.ReleaseAsync(other, None);
+        Assert.Equal(new ShardStanding(new ShardId(4), null, other.Epoch, false, 0), (await Store.ListShardsAsync(None))[1]);
+    }
+
     /// <summary>A reader follows while eight streams of one shard are written at once: it sees every position once, in order, and all of them in the end.</summary>
     [SkippableFact]
     public async Task Positions_have_no_gap_under_parallel_appends_to_several_streams()

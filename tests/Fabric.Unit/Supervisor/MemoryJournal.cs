@@ -109,6 +109,15 @@ internal sealed class MemoryJournal : IJournal
         }
     }
 
+    public Task<IReadOnlyList<ShardStanding>> ListShardsAsync(CancellationToken cancellation)
+    {
+        lock (_gate)
+        {
+            return Task.FromResult<IReadOnlyList<ShardStanding>>([.. _shards.OrderBy(static s => s.Key.Value).Select(s => new ShardStanding(
+                s.Key, s.Value.Holder, s.Value.Epoch, true, _streams.Values.Where(stream => stream.Shard == s.Key).Sum(static stream => stream.Records.Count)))]);
+        }
+    }
+
     public Task<IReadOnlyList<StreamId>> ListStreamsAsync(ShardId shard, string prefix, StreamId? after, int most, CancellationToken cancellation)
     {
         lock (_gate)
