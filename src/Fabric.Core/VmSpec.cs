@@ -57,6 +57,15 @@ public sealed record VmSpec(int Vcpus = 1)
     [JsonIgnore]
     public long PageCount => MemoryBytes / PageSize;
 
+    /// <summary>The same text: disks are compared one by one, which a record would not do for a list.</summary>
+    public bool Equals(VmSpec? other) =>
+        other is not null
+        && (Name, Machine, Accelerator, MemoryBytes, Vcpus) == (other.Name, other.Machine, other.Accelerator, other.MemoryBytes, other.Vcpus)
+        && (Kernel, Initrd, Append, Workload) == (other.Kernel, other.Initrd, other.Append, other.Workload)
+        && Disks.SequenceEqual(other.Disks);
+
+    public override int GetHashCode() => HashCode.Combine(Name, MemoryBytes, Vcpus, Disks.Count);
+
     /// <summary>The first rule that the spec breaks, or null. Paths are checked for form only: whether they exist is the host's to say.</summary>
     public FabricError? Validate()
     {

@@ -84,6 +84,7 @@ internal sealed class HostWatcher(ControlServices services, HostName host, Actio
         bool news = _facts is null || _firstMiss is not null || facts.Incarnation != _facts.Incarnation || facts.Version != _facts.Version;
         if (_facts is null || _misses >= services.Options.MissedPolls)
             _answersSince = services.Now;
+        facts = facts.Sharing(_facts);
         _facts = facts;
         _firstMiss = null;
         _misses = 0;
