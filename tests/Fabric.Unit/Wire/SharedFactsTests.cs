@@ -13,7 +13,13 @@ public sealed class SharedFactsTests
 {
     private static readonly VmSpec Spec = new()
     {
-        Name = VmName.Parse("web"), MemoryBytes = ByteSize.Gibi, Kernel = "/k", Initrd = "/i", Append = "quiet", Workload = "idle:1", Disks = [new DiskSpec("/a", true), new DiskSpec("/b", false)],
+        Name = VmName.Parse("web"),
+        MemoryBytes = ByteSize.Gibi,
+        Kernel = "/k",
+        Initrd = "/i",
+        Append = "quiet",
+        Workload = "idle:1",
+        Disks = [new DiskSpec("/a", true), new DiskSpec("/b", false)],
     };
 
     [Fact]
