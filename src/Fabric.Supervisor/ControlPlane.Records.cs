@@ -64,6 +64,9 @@ public sealed partial class ControlPlane
         return [.. _map.All.Select(shard => Report(shard, view, standings?.GetValueOrDefault(shard)))];
     }
 
+    /// <summary>By this node's own clock, without asking anybody.</summary>
+    internal bool Holds(ShardId shard) => _leases.Find(shard) is not null;
+
     public Task<IReadOnlyList<NodeReport>> ListNodesAsync(CancellationToken cancellation)
     {
         var view = Volatile.Read(ref _members)?.View;

@@ -52,12 +52,7 @@ internal sealed class SimNode(World world, string name)
     private ControlNode Control => _control ?? throw new FabricException(ErrorCodes.Unreachable, $"{name} is starting.");
 
     /// <summary>Whether it says that it holds a shard.</summary>
-    internal bool Holds(ShardId shard)
-    {
-#pragma warning disable VSTHRD002, VSTHRD104 // Answered from what the node has in memory.
-        return Here.ListShardsAsync(CancellationToken.None).GetAwaiter().GetResult()[shard.Value].State == "held";
-#pragma warning restore VSTHRD002, VSTHRD104
-    }
+    internal bool Holds(ShardId shard) => ((ControlPlane)Here).Holds(shard);
 
     internal void Start()
     {
