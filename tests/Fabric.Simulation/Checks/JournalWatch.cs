@@ -35,8 +35,12 @@ internal sealed class JournalWatch(World world)
         _epochs[lease.Shard] = lease.Epoch;
     }
 
+    /// <summary>Events so far.</summary>
+    internal long Written { get; private set; }
+
     internal void Committed(ShardId shard, JournalRecord record)
     {
+        Written++;
         world.Trace($"journal: {record.Stream} #{record.Sequence} {record.Kind} (epoch {record.Epoch}, {record.Holder})");
         if (record.Sequence != _sequences.GetValueOrDefault(record.Stream) + 1)
             world.Observer.Violated("I5", $"{record.Stream} goes from {_sequences.GetValueOrDefault(record.Stream)} to {record.Sequence}");
