@@ -70,8 +70,8 @@ internal sealed class Admission(HostName host, long? memoryBytes)
     }
 
     /// <summary>
-    /// What the VM takes from now on, as its actor says at the end of a turn. <paramref name="stalled"/>: an outgoing pull that cannot go on; it may be one that is lost, whose source is
-    /// kept until an operator deletes the VM, and takes nobody's place.
+    /// What the VM takes from now on, as its actor says at the end of a turn. <paramref name="stalled"/>: an outgoing migration that cannot go on by itself; its VM may be
+    /// lost and its source kept until an operator deletes it, and takes nobody's place.
     /// </summary>
     internal void Show(VmName vm, VmFact? fact, VmLedgerState? ledger, MigrationId? stalled = null)
     {

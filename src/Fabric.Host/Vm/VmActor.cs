@@ -306,9 +306,13 @@ internal sealed partial class VmActor(VmName name, HostParts parts) : Actor<VmMe
     private void Publish()
     {
         var fact = VmFacts.From(name, _damaged, _ledger?.State, _live);
-        parts.Admission.Show(name, fact, _ledger?.State, _live.Stalled);
+        parts.Admission.Show(name, fact, _ledger?.State, Stalled());
         parts.Facts.Publish(name, fact);
     }
+
+    /// <summary>The outgoing migration for which nothing can be done here now: a pull without its destination, or a token of which nobody knows what became of it.</summary>
+    private MigrationId? Stalled() =>
+        _live.Stalled ?? (_ledger?.State.Outgoing is { Phase: SourcePhase.TokenSent } waits && _live.Work is not VmWork.HandingOver ? waits.Migration : null);
 
     /// <summary>Whoever has an answer finds the facts that follow from it: answers leave after the facts of their turn.</summary>
     private sealed class AfterPublishing(List<Action> outbox, IReply<CommandResult> inner) : IReply<CommandResult>

@@ -7,7 +7,7 @@ namespace Fabric.Simulation.Checks;
 
 /// <summary>
 /// I10 from the ledgers of the hosts: when a move of an evacuation begins at a host, no more moves than the limits allow are under way there, whichever control nodes began them.
-/// Moves that an operator asks for one by one wait for nothing; they are counted, not judged. A pull counts in its first moments only: one that cannot go on gives its place back.
+/// Moves that an operator asks for one by one wait for nothing; they are counted, not judged. A pull counts in its first moments only: one that cannot go on gives its place back, as does a token whose outcome is unknown.
 /// </summary>
 internal sealed class MoveWatch(World world)
 {
@@ -30,7 +30,7 @@ internal sealed class MoveWatch(World world)
                 break;
             case VmRecord.PushStarted r when world.Observer.Journal.IsOfBatch(r.Migration):
                 var outgoing = Here(host).Select(static ledger => ledger.Outgoing)
-                    .Where(o => o is { Phase: SourcePhase.Pushing or SourcePhase.HandingOver or SourcePhase.TokenSent } || (o is { Phase: SourcePhase.HandedOver } && SurelyPulls(o.Migration))).ToList();
+                    .Where(o => o is { Phase: SourcePhase.Pushing or SourcePhase.HandingOver } || (o is { Phase: SourcePhase.HandedOver } && SurelyPulls(o.Migration))).ToList();
                 Judge($"{vm} from '{host.Name}'", outgoing.Count, limits.PerSource, outgoing.Count(o => o!.Destination == r.Destination), limits.PerLink);
                 break;
             default:
