@@ -208,7 +208,7 @@ internal sealed class BubbleOrder : IPageOrder
         int count = 0;
         while (count < pages.Length)
         {
-            long page = _recent.Next(_remaining);
+            long page = _recent.Next(_left);
             if (page < 0)
                 break;
             if (!_remaining.AtomicClear(page))

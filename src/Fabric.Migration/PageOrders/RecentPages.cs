@@ -18,22 +18,28 @@ internal sealed class RecentPages
     /// <summary>False: gone through.</summary>
     public bool HasMore => _map < _maps.Length;
 
-    /// <summary>The most recent page that may still be in <paramref name="remaining"/>, or -1. Each is given out once.</summary>
-    public long Next(PageBitmap remaining)
+    /// <summary>
+    /// The most recent page that may still be left, or -1. Each is given out once. The two indexes leap over each other's holes: a step per page that is left at most,
+    /// however many of the recent pages were sent already.
+    /// </summary>
+    public long Next(PageIndex left)
     {
         while (HasMore)
         {
             long page = _maps[_map].Next(_next);
-            if (page < 0)
+            long there = page < 0 ? -1 : left.Next(page);
+            if (there < 0)
             {
                 _map++;
                 _next = 0;
                 continue;
             }
 
-            _next = page + 1;
-            if (remaining[page])
-                return page;
+            _next = there;
+            if (there != page)
+                continue;
+            _next++;
+            return page;
         }
 
         return -1;
