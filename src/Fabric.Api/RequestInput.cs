@@ -67,6 +67,8 @@ internal static class RequestInput
     {
         if (!Enum.IsDefined(options.Mode) || !Enum.IsDefined(options.Verify))
             throw new FabricException(ErrorCodes.InvalidArgument, "The migration asks for an unknown mode or verify level.", "mode: pre-copy, post-copy, hybrid or auto; verify: none, frames or full.");
+        if (!Enum.IsDefined(options.Order))
+            throw new FabricException(ErrorCodes.InvalidArgument, $"The migration asks for page order {(int)options.Order}, which is not known.", "order: push-only, forward, dual, forward-multi or dual-multi, each also with -lru.");
         Refuse(options.Validate());
     }
 

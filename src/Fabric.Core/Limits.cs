@@ -9,6 +9,9 @@ public static class Limits
     /// <summary>Bulk connections of one migration.</summary>
     public const int BulkConnections = 16;
 
+    /// <summary>Pivots that are alive at a time in a pull phase.</summary>
+    public const int Pivots = 64;
+
     /// <summary>Pages in one data frame: 1 MiB of guest memory.</summary>
     public const int PagesPerFrame = 256;
 

@@ -1,5 +1,6 @@
 using System.Text.Json.Serialization;
 using Fabric.Core;
+using Fabric.Migration.PageOrders;
 
 namespace Fabric.Migration;
 
@@ -33,6 +34,39 @@ public enum VerifyLevel
 }
 
 /// <summary>
+/// In which order the pull phase pushes what nobody asked for yet. <c>src/Fabric.Migration/PageOrders/BubbleOrder.cs</c> says how each works. With <c>-lru</c>: what was
+/// written most recently goes first, as far as no pivot demands otherwise.
+/// </summary>
+[JsonConverter(typeof(JsonStringEnumConverter<PageOrder>))]
+public enum PageOrder
+{
+    /// <summary>Around the newest faults, in both directions.</summary>
+    [JsonStringEnumMemberName("dual-multi")] DualMulti,
+
+    [JsonStringEnumMemberName("dual-multi-lru")] DualMultiLru,
+
+    /// <summary>Behind the newest faults.</summary>
+    [JsonStringEnumMemberName("forward-multi")] ForwardMulti,
+
+    [JsonStringEnumMemberName("forward-multi-lru")] ForwardMultiLru,
+
+    /// <summary>Around the last fault, in both directions.</summary>
+    [JsonStringEnumMemberName("dual")] Dual,
+
+    [JsonStringEnumMemberName("dual-lru")] DualLru,
+
+    /// <summary>Behind the last fault, and around.</summary>
+    [JsonStringEnumMemberName("forward")] Forward,
+
+    [JsonStringEnumMemberName("forward-lru")] ForwardLru,
+
+    /// <summary>By address; faults do not move it.</summary>
+    [JsonStringEnumMemberName("push-only")] PushOnly,
+
+    [JsonStringEnumMemberName("push-only-lru")] PushOnlyLru,
+}
+
+/// <summary>
 /// What a user may set per migration; null means the cluster's setting. These are parameters, not initialized properties, since the generated
 /// JSON reader keeps the defaults of parameters only: a request that leaves a field out gets its default.
 /// </summary>
@@ -42,9 +76,11 @@ public enum VerifyLevel
 /// <param name="Verify">What is compared.</param>
 /// <param name="BulkConnections">Bulk connections, 1 to <see cref="Limits.BulkConnections"/>.</param>
 /// <param name="Reason">Free text for the record.</param>
+/// <param name="Order">In which order a pull phase pushes.</param>
+/// <param name="Pivots">Faults whose neighbourhoods are pushed at a time by the multi-pivot orders, 1 to <see cref="Limits.Pivots"/>.</param>
 public sealed record MigrationOptions(
     MigrationMode Mode = MigrationMode.Auto, int MaxDowntimeMs = 300, long? BandwidthBytesPerSecond = null, VerifyLevel Verify = VerifyLevel.Frames, int BulkConnections = 2,
-    string? Reason = null)
+    string? Reason = null, PageOrder Order = PageOrder.DualMulti, int Pivots = PullPlan.PaperPivots)
 {
     public static MigrationOptions Default { get; } = new();
 
@@ -56,6 +92,8 @@ public sealed record MigrationOptions(
             return Invalid($"bandwidth of {BandwidthBytesPerSecond} bytes a second", "Use at least 64K.");
         if (BulkConnections is < 1 or > Limits.BulkConnections)
             return Invalid($"{BulkConnections} bulk connections", $"Use 1 to {Limits.BulkConnections}.");
+        if (Pivots is < 1 or > Limits.Pivots)
+            return Invalid($"{Pivots} pivots", $"Use 1 to {Limits.Pivots}.");
         return Reason is { Length: > Limits.ReasonCharacters } ? Invalid("an over-long reason", $"Use at most {Limits.ReasonCharacters} characters.") : null;
 
         static FabricError Invalid(string what, string hint) => new(ErrorCodes.InvalidArgument, $"The migration asks for {what}.", hint);

@@ -1,12 +1,15 @@
 using Fabric.Core;
 using Fabric.Machines;
 using Fabric.Migration;
+using Fabric.Migration.PageOrders;
 using Fabric.Transfer;
 
 namespace Fabric.Host.Link;
 
-/// <summary>What the source knows when it connects. <paramref name="Resume"/>: the VM already runs there and misses pages.</summary>
-public sealed record OutgoingRoute(HostName Peer, DataEndpoint Endpoint, Ticket Ticket, TransferTerms Terms, long? BandwidthBytesPerSecond, bool Resume);
+/// <summary>
+/// What the source knows when it connects. <paramref name="Resume"/>: the VM already runs there and misses pages. <paramref name="Plan"/>: in which order they are pushed.
+/// </summary>
+public sealed record OutgoingRoute(HostName Peer, DataEndpoint Endpoint, Ticket Ticket, TransferTerms Terms, long? BandwidthBytesPerSecond, bool Resume, PullPlan Plan);
 
 /// <summary>Whom the destination lets in. <paramref name="PullMap"/>: the file that remembers, across a restart of the agent, which pages are still to come.</summary>
 public sealed record IncomingRoute(MigrationId Migration, Ticket Ticket, VerifyLevel Verify, long PageCount, string PullMap);

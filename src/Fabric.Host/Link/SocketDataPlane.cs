@@ -47,7 +47,7 @@ public sealed class SocketDataPlane : IDataPlane
             var cap = route.BandwidthBytesPerSecond is { } own ? new BandwidthCap(own, _time) : budget;
             try
             {
-                var transfer = new OutgoingTransfer(memory, route.Terms, channels, cap, _settings, _time, _loggers.CreateLogger<OutgoingTransfer>(), route.Resume);
+                var transfer = new OutgoingTransfer(memory, route.Terms, channels, cap, _settings, _time, _loggers.CreateLogger<OutgoingTransfer>(), route.Resume, route.Plan);
                 return new Counted(transfer, () => _links.TryTell(new CloseStream(route.Peer)));
             }
             catch

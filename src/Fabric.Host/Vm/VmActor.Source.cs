@@ -5,6 +5,7 @@ using Fabric.Host.Ledger;
 using Fabric.Host.Link;
 using Fabric.Host.Memory;
 using Fabric.Migration;
+using Fabric.Migration.PageOrders;
 using Fabric.Transfer;
 using Microsoft.Extensions.Logging;
 
@@ -282,7 +283,7 @@ internal sealed partial class VmActor
     {
         var spec = Recorded.Spec!;
         var terms = new TransferTerms(entry.Migration, VmSpec.PageSize, spec.PageCount, entry.Options.BulkConnections, entry.Options.Verify);
-        return new OutgoingRoute(entry.Destination, entry.Endpoint, entry.Ticket, terms, entry.Options.BandwidthBytesPerSecond, resume);
+        return new OutgoingRoute(entry.Destination, entry.Endpoint, entry.Ticket, terms, entry.Options.BandwidthBytesPerSecond, resume, new PullPlan(entry.Options.Order, entry.Options.Pivots));
     }
 
     private static MigrationId RequireMigration(AgentCommand command) => command.Header.Migration

@@ -162,10 +162,7 @@ internal sealed class PullJob(PullSource source, int chunkPages) : BulkJob
     public override void Run(PageSender sender)
     {
         int count;
-        while ((count = source.Claim(sender.Chunk.AsSpan(0, chunkPages))) >= 0)
-        {
-            if (count > 0)
-                sender.SendPages(count, PageFlags.Frozen | PageFlags.Pull, 0);
-        }
+        while ((count = source.Claim(sender.Chunk.AsSpan(0, chunkPages))) > 0)
+            sender.SendPages(count, PageFlags.Frozen | PageFlags.Pull, 0);
     }
 }

@@ -1,5 +1,6 @@
 using Fabric.Core;
 using Fabric.Migration;
+using Fabric.Migration.PageOrders;
 using Fabric.Wire.Data;
 using Microsoft.Extensions.Logging;
 
@@ -7,7 +8,8 @@ namespace Fabric.Transfer.Outgoing;
 
 public sealed partial class OutgoingTransfer
 {
-    private readonly IPageOrder _order;
+    private readonly PullPlan _plan;
+    private readonly WriteHistory? _history; // of the rounds, where the order asks for it; a resumed pull has none
 
     // Set once by the flow (or, on resume, before TermsAccepted is acted on) and then used by the urgent thread and the bulk senders.
     private volatile PullSource? _pull;
@@ -50,14 +52,19 @@ public sealed partial class OutgoingTransfer
         if (!_holes.IsEmpty)
             await RunJobAsync(NewPush(new PageBitmap(_memory.PageCount), _holes, PageFlags.None), cancellation);
         byte[] state = await StateAsync(deviceState, cancellation);
+        // What was written since the last look, moments before the guest stopped or while its state was saved, it will write again: these pages are hot.
+        PageBitmap hot = _holes; // free: the zero runs are sent
+        hot.Clear();
         if (_pushed)
         {
-            _memory.ScanDirty(_sending);
+            _memory.ScanDirty(hot);
+            _sending.Or(hot);
             _present.Or(_sending);
         }
         else if (_looked)
         {
-            _memory.ScanDirty(_present);
+            _memory.ScanDirty(hot);
+            _present.Or(hot);
             _sending.CopyFrom(_present);
         }
         else
@@ -69,8 +76,8 @@ public sealed partial class OutgoingTransfer
         _missing = _sending;
         _missingPages = _missing.CountSet();
         SendMap(_missing.Words);
-        // Loading the device state touches guest memory: from here on wanted pages are answered.
-        _pull = new PullSource(_missing, _order);
+        // Loading the device state touches guest memory: from here on wanted pages are answered. No round follows, so _dirty is free.
+        _pull = new PullSource(_missing, _missingPages, _plan.Begin(_missing, _dirty, hot, _history));
         return state;
     }
 
@@ -99,7 +106,7 @@ public sealed partial class OutgoingTransfer
         _missing = new PageBitmap(_memory.PageCount);
         _missing.CopyFrom(_lack);
         _missingPages = _missing.CountSet();
-        _pull = new PullSource(_missing, _order);
+        _pull = new PullSource(_missing, _missingPages, _plan.Begin(_missing, _dirty));
         _resumed.Set();
     }
 

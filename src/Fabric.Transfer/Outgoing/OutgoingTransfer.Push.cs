@@ -120,7 +120,7 @@ public sealed partial class OutgoingTransfer
             return;
         }
 
-        _memory.ScanDirty(_dirty);
+        TakeWrites();
         _memory.ReadPresence(_present);
         _sending.CopyFrom(_dirty);
         _sending.And(_present);
@@ -131,8 +131,24 @@ public sealed partial class OutgoingTransfer
 
     private long ScanDirty()
     {
-        _memory.ScanDirty(_dirty);
+        TakeWrites();
         return _dirty.CountSet();
+    }
+
+    // Adds the writes since the last scan to _dirty; where the pull's order wants to know, each scan is a generation of its history.
+    private void TakeWrites()
+    {
+        if (_history is null)
+        {
+            _memory.ScanDirty(_dirty);
+            return;
+        }
+
+        PageBitmap generation = _history.Begin();
+        if (_memory.ScanDirty(generation) == 0)
+            _history.DropNewest();
+        else
+            _dirty.Or(generation);
     }
 
     private PushJob NewPush(PageBitmap pages, PageBitmap? holes, PageFlags flags)

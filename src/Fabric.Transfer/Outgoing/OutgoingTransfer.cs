@@ -9,6 +9,7 @@
 using Fabric.Core;
 using Fabric.Machines;
 using Fabric.Migration;
+using Fabric.Migration.PageOrders;
 using Fabric.Transfer.Channels;
 using Fabric.Wire.Data;
 using Microsoft.Extensions.Logging;
@@ -66,9 +67,10 @@ public sealed partial class OutgoingTransfer : IOutgoingTransfer
 
     /// <param name="channels">Owned by the transfer from now on, unless this throws.</param>
     /// <param name="resume">True: the VM runs at the destination already and its pull broke; only <see cref="ServePullAsync"/> may be called.</param>
+    /// <param name="plan">In which order a pull phase pushes.</param>
     public OutgoingTransfer(
         IGuestMemory memory, TransferTerms terms, OutgoingChannels channels, BandwidthCap? cap, TransferSettings settings, TimeProvider time, ILogger logger,
-        bool resume = false, IPageOrder? order = null)
+        bool resume = false, PullPlan? plan = null)
     {
         ArgumentNullException.ThrowIfNull(memory);
         ArgumentNullException.ThrowIfNull(terms);
@@ -81,7 +83,8 @@ public sealed partial class OutgoingTransfer : IOutgoingTransfer
         (_memory, _terms, _channels, _settings, _time, _resume) = (memory, terms, channels, settings, time, resume);
         _pin = memory.Pin();
         _tokenSent = resume;
-        _order = order ?? new ForwardPivotOrder();
+        _plan = plan ?? PullPlan.Default;
+        _history = _plan.UsesHistory && !resume ? new WriteHistory(memory.PageCount) : null;
         _logger = logger;
         _dirty = new PageBitmap(memory.PageCount);
         _sending = new PageBitmap(memory.PageCount);

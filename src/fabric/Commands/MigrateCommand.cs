@@ -19,13 +19,25 @@ internal sealed class MoveOptions
 
     public Option<int> Connections { get; } = new("--connections") { Description = "Bulk connections", DefaultValueFactory = _ => 2 };
 
+    public Option<string> Order { get; } = new("--order")
+    {
+        Description = "Post-copy and hybrid: in which order pages are pushed: push-only, forward, dual, forward-multi or dual-multi, each also with -lru",
+        DefaultValueFactory = _ => Words.Name(MigrationOptions.Default.Order),
+    };
+
+    public Option<int> Pivots { get; } = new("--pivots")
+    {
+        Description = $"Orders with -multi: faults whose neighbourhoods are pushed at a time, 1 to {Limits.Pivots}",
+        DefaultValueFactory = _ => MigrationOptions.Default.Pivots,
+    };
+
     public Option<string?> Reason { get; } = new("--reason") { Description = "Kept with the record" };
 
     public Option<bool> Wait { get; } = new("--wait") { Description = "Show progress and return at the end" };
 
     public Option<int?> Timeout { get; } = new("--timeout") { Description = "With --wait: give up waiting after so many seconds (exit 5; the work goes on)" };
 
-    public IEnumerable<Symbol> All => [Mode, MaxDowntime, Bandwidth, Verify, Connections, Reason, Wait, Timeout];
+    public IEnumerable<Symbol> All => [Mode, MaxDowntime, Bandwidth, Verify, Connections, Order, Pivots, Reason, Wait, Timeout];
 
     public MigrationOptions Read(ParseResult parsed)
     {
@@ -37,6 +49,8 @@ internal sealed class MoveOptions
             Verify = Words.Parse<VerifyLevel>(parsed.GetValue(Verify) ?? "frames", "--verify"),
             BulkConnections = parsed.GetValue(Connections),
             Reason = parsed.GetValue(Reason),
+            Order = Words.Parse<PageOrder>(parsed.GetValue(Order) ?? Words.Name(MigrationOptions.Default.Order), "--order"),
+            Pivots = parsed.GetValue(Pivots),
         };
         return options.Validate() is { } error ? throw new FabricException(error) : options;
     }

@@ -22,6 +22,9 @@ internal sealed class MemoryNetwork
     /// <summary>Whether a push needs to be told to stop by hand: rounds always leave this many pages dirty.</summary>
     internal long DirtyAfter { get; set; }
 
+    /// <summary>What sources connected with, the first one first.</summary>
+    internal ConcurrentQueue<OutgoingRoute> Routes { get; } = new();
+
     internal MemoryPlane NewPlane() => new(this, Interlocked.Increment(ref _ports));
 
     internal sealed class Door(MemoryNetwork network, MemoryPlane owner, IncomingRoute route) : IIncomingDoor
@@ -56,6 +59,7 @@ internal sealed class MemoryNetwork
         {
             if (_dead || !network._doors.TryGetValue((route.Endpoint.Port, route.Terms.Migration), out var door) || door.Ticket != route.Ticket || door.Owner._dead || door.Take(route.Terms) is not { } stream)
                 throw new FabricException(ErrorCodes.Unreachable, "Nobody lets this source in.");
+            network.Routes.Enqueue(route);
             _streams[stream] = true;
             door.Owner._streams[stream] = true;
             return Task.FromResult<IOutgoingTransfer>(stream);

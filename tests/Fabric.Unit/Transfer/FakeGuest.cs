@@ -19,6 +19,7 @@ internal sealed class FakeGuest : IGuestMemory, IDisposable
     private bool _tracking;
     private FakeTrap? _trap;
     private long _wakes;
+    private int _scans;
 
     /// <param name="receives">True: a destination, whose pages begin to exist when they are written by address.</param>
     public FakeGuest(long pages, bool receives)
@@ -44,6 +45,9 @@ internal sealed class FakeGuest : IGuestMemory, IDisposable
     /// <summary>Called, without the lock, between a page's install and whatever its installer does next.</summary>
     public Action<PageRun>? WhenInstalled { get; set; }
 
+    /// <summary>Called before a dirty scan looks, with how many scans there were: what the guest writes just then.</summary>
+    public Action<int>? BeforeScan { get; set; }
+
     public int Traps { get; private set; }
 
     public bool IsTrapped => _trap is not null;
@@ -67,6 +71,7 @@ internal sealed class FakeGuest : IGuestMemory, IDisposable
 
     public long ScanDirty(PageBitmap dirty)
     {
+        BeforeScan?.Invoke(_scans++);
         lock (_gate)
         {
             long count = _dirty.CountSet();

@@ -1,5 +1,6 @@
 using Fabric.Core;
 using Fabric.Migration;
+using Fabric.Migration.PageOrders;
 using Fabric.Transfer;
 using Fabric.Transfer.Incoming;
 using Fabric.Transfer.Outgoing;
@@ -298,8 +299,7 @@ public sealed class PullTests
     {
         PageBitmap missing = new(100);
         missing.SetAll();
-        ForwardPivotOrder order = new();
-        PullSource source = new(missing, order);
+        PullSource source = new(missing, 100, new PullPlan(PageOrder.Forward).Begin(missing));
         long[] pages = new long[4];
         Assert.Equal(4, source.Claim(pages));
         Assert.Equal([0, 1, 2, 3], pages);
@@ -310,7 +310,7 @@ public sealed class PullTests
         Assert.Equal([51, 52, 53, 54], pages);
         int claimed = 10;
         int count;
-        while ((count = source.Claim(pages)) >= 0)
+        while ((count = source.Claim(pages)) > 0)
             claimed += count;
         Assert.Equal(100, claimed);
         Assert.Equal(0, source.Left);
@@ -321,7 +321,7 @@ public sealed class PullTests
     {
         PageBitmap missing = new(21);
         missing.SetAll();
-        PullSource source = new(missing, new ForwardPivotOrder());
+        PullSource source = new(missing, 21, new PullPlan(PageOrder.Forward).Begin(missing));
         long[] pages = new long[64];
         (pages[0], pages[1], pages[2]) = (20, 3, 1);
         int kept = source.ClaimWanted(pages.AsSpan(0, 3));

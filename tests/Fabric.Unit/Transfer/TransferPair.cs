@@ -1,6 +1,7 @@
 using System.Net;
 using Fabric.Core;
 using Fabric.Migration;
+using Fabric.Migration.PageOrders;
 using Fabric.Transfer;
 using Fabric.Transfer.Incoming;
 using Fabric.Transfer.Outgoing;
@@ -55,6 +56,9 @@ internal sealed class TransferPair : IAsyncDisposable, IIncomingHandler
 
     public Task Running { get; private set; } = Task.CompletedTask;
 
+    /// <summary>In which order a pull pushes.</summary>
+    public PullPlan Plan { get; init; } = PullPlan.Default;
+
     public Task<Epoch> Accepted => _accepted.Task;
 
     /// <summary>For how long the VM runs when the destination says that it does.</summary>
@@ -83,7 +87,7 @@ internal sealed class TransferPair : IAsyncDisposable, IIncomingHandler
         Await();
         OutgoingChannels channels = await OutgoingConnector.ConnectAsync(Endpoint, Id, Ticket, _bulk, Settings, TimeProvider.System, CancellationToken.None);
         TransferTerms terms = new(Id, Source.PageSize, Source.PageCount, _bulk, _verify);
-        Outgoing = new OutgoingTransfer(Source, terms, channels, cap, Settings, TimeProvider.System, NullLogger.Instance, resume);
+        Outgoing = new OutgoingTransfer(Source, terms, channels, cap, Settings, TimeProvider.System, NullLogger.Instance, resume, Plan);
     }
 
     public async Task DisconnectAsync()
