@@ -30,7 +30,7 @@ internal sealed class Admission(HostName host, long? memoryBytes)
     internal void Enter(VmSpec spec)
     {
         lock (_gate)
-            Take(spec, static share => share);
+            Take(spec, null);
     }
 
     /// <summary>As <see cref="Enter"/>, for a VM that moves here from <paramref name="source"/>.</summary>
@@ -40,14 +40,8 @@ internal sealed class Admission(HostName host, long? memoryBytes)
         lock (_gate)
         {
             if (limits is not null)
-            {
-                int incoming = _shares.Values.Count(static share => share.From is not null);
-                int link = _shares.Values.Count(share => share.From == source);
-                if (incoming >= limits.PerDestination || link >= limits.PerLink)
-                    throw Busy(spec.Name, $"{incoming} VMs are moving in, {link} of them from '{source}'; allowed are {limits.PerDestination} and {limits.PerLink}");
-            }
-
-            Take(spec, share => share with { From = source });
+                RequirePlace(spec.Name, "in", "from", source, static share => share.From, limits.PerDestination, limits.PerLink);
+            Take(spec, source);
         }
     }
 
@@ -58,13 +52,7 @@ internal sealed class Admission(HostName host, long? memoryBytes)
         lock (_gate)
         {
             if (limits is not null)
-            {
-                int outgoing = _shares.Values.Count(static share => share.To is not null);
-                int link = _shares.Values.Count(share => share.To == destination);
-                if (outgoing >= limits.PerSource || link >= limits.PerLink)
-                    throw Busy(vm, $"{outgoing} VMs are moving out, {link} of them to '{destination}'; allowed are {limits.PerSource} and {limits.PerLink}");
-            }
-
+                RequirePlace(vm, "out", "to", destination, static share => share.To, limits.PerSource, limits.PerLink);
             _shares[vm] = _shares.GetValueOrDefault(vm) with { To = destination };
         }
     }
@@ -90,18 +78,28 @@ internal sealed class Admission(HostName host, long? memoryBytes)
         }
     }
 
-    private void Take(VmSpec spec, Func<Share, Share> more)
+    private void RequirePlace(VmName vm, string way, string preposition, HostName peer, Func<Share, HostName?> peerOf, int most, int mostOfLink)
+    {
+        int moves = _shares.Values.Count(share => peerOf(share) is not null);
+        int link = _shares.Values.Count(share => peerOf(share) == peer);
+        if (moves < most && link < mostOfLink)
+            return;
+        throw new FabricException(
+            ErrorCodes.Busy,
+            $"Host {host} takes no part in another move now: {moves} VMs are moving {way}, {link} of them {preposition} '{peer}'; allowed are {most} and {mostOfLink}.",
+            $"Wait: '{vm}' moves when there is room.");
+    }
+
+    private void Take(VmSpec spec, HostName? from)
     {
         // What the control node knew of this host when it sent the command may be seconds old.
         if (Free() is { } free && free < spec.MemoryBytes)
             throw new FabricException(ErrorCodes.Exhausted, $"Host {host} has {ByteSize.Format(free)} for guests; VM '{spec.Name}' needs {ByteSize.Format(spec.MemoryBytes)}.", "Choose another host.");
         var share = _shares.GetValueOrDefault(spec.Name);
-        _shares[spec.Name] = more(share with { Bytes = share.Bytes + spec.MemoryBytes });
+        _shares[spec.Name] = share with { Bytes = share.Bytes + spec.MemoryBytes, From = from ?? share.From };
     }
 
     private long? Free() => memoryBytes is { } all ? Math.Max(0, all - _shares.Values.Sum(static share => share.Bytes)) : null;
-
-    private FabricException Busy(VmName vm, string why) => new(ErrorCodes.Busy, $"Host {host} takes no part in another move now: {why}.", $"Wait: '{vm}' moves when there is room.");
 
     /// <summary><paramref name="From"/>: the VM moves in from there; <paramref name="To"/>: it moves out to there.</summary>
     private readonly record struct Share(long Bytes, HostName? From, HostName? To);

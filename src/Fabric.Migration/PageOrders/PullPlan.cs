@@ -15,9 +15,6 @@ public sealed record PullPlan(PageOrder Order = PageOrder.DualMulti, int Pivots 
     /// <summary>Whether a <see cref="WriteHistory"/> is of use.</summary>
     public bool UsesHistory => Order is PageOrder.PushOnlyLru or PageOrder.ForwardLru or PageOrder.DualLru or PageOrder.ForwardMultiLru or PageOrder.DualMultiLru;
 
-    /// <summary>Whether <see cref="Begin"/> needs a spare map.</summary>
-    public bool NeedsSpare => Shape.StopsAtSent;
-
     private BubbleShape Shape => Order switch
     {
         PageOrder.PushOnly or PageOrder.PushOnlyLru => BubbleShape.PushOnly,

@@ -82,7 +82,8 @@ internal sealed class BatchSupervisor(ControlServices services, ShardTenure tenu
                 loaded.Reply.Succeed(_state!);
                 return;
             case BatchRest rest:
-                Rest(rest);
+                if (rest.Offer.Answer(_state!.EndedAt is not null, rest.Reply))
+                    Context.Stop();
                 return;
             case CordonDone { Error: null }:
                 _cordoned = true;
@@ -107,14 +108,6 @@ internal sealed class BatchSupervisor(ControlServices services, ShardTenure tenu
         }
 
         await AdvanceAsync();
-    }
-
-    private void Rest(BatchRest asked)
-    {
-        bool rests = _state!.EndedAt is not null && asked.Offer.Take();
-        asked.Reply.Succeed(rests);
-        if (rests)
-            Context.Stop();
     }
 
     private void Cordon() => Context.PipeToSelf<bool>(

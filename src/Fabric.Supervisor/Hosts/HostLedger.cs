@@ -54,9 +54,7 @@ internal sealed class HostLedger(ControlServices services, ShardTenure tenure, H
     {
         if (message is HostRest rest)
         {
-            bool rests = rest.Offer.Take();
-            rest.Reply.Succeed(rests);
-            if (rests)
+            if (rest.Offer.Answer(idle: true, rest.Reply))
                 Context.Stop();
             return;
         }

@@ -20,6 +20,14 @@ internal sealed class RestOffer
     /// <summary>The entity ends; false: it was too late.</summary>
     public bool Take() => Interlocked.Exchange(ref _decided, 1) == 0;
 
+    /// <summary>The entity's answer. True: it is idle and was in time, and must end now.</summary>
+    public bool Answer(bool idle, IReply<bool> reply)
+    {
+        bool rests = idle && Take();
+        reply.Succeed(rests);
+        return rests;
+    }
+
     /// <summary>The entity lives on; false: it has taken the offer.</summary>
     public bool Withdraw() => Interlocked.Exchange(ref _decided, 1) == 0;
 }
@@ -51,16 +59,8 @@ internal sealed class EntityFamily<TKey, TMessage>(TimeProvider time, TimeSpan l
 
     private readonly Dictionary<TKey, Entry> _entries = [];
 
-    public int Count => _entries.Count;
-
     /// <summary>The entity, made if it is not there. For the shard's own turn: whoever keeps it longer asks for a use.</summary>
-    public IActorRef<TMessage> Of(TKey key, Func<IActorRef<TMessage>> make)
-    {
-        if (!_entries.TryGetValue(key, out var entry))
-            _entries[key] = entry = new Entry(make());
-        entry.WantedAt = time.GetTimestamp();
-        return entry.Entity;
-    }
+    public IActorRef<TMessage> Of(TKey key, Func<IActorRef<TMessage>> make) => Wanted(key, make).Entity;
 
     /// <summary>Answers with a use of the entity, as soon as it is certain that it lives.</summary>
     public void Want(TKey key, Func<IActorRef<TMessage>> make, IReply<EntityUse<TMessage>> reply)
@@ -74,8 +74,7 @@ internal sealed class EntityFamily<TKey, TMessage>(TimeProvider time, TimeSpan l
             return;
         }
 
-        Of(key, make);
-        reply.Succeed(Use(_entries[key]));
+        reply.Succeed(Use(Wanted(key, make)));
     }
 
     /// <summary>Tells an entity that is not asked to rest; otherwise the message is dropped. For what is said again and again.</summary>
@@ -106,6 +105,14 @@ internal sealed class EntityFamily<TKey, TMessage>(TimeProvider time, TimeSpan l
             entry.WantedAt = time.GetTimestamp(); // not asked again at once
         foreach (var (make, reply) in waiting)
             Want(key, make, reply);
+    }
+
+    private Entry Wanted(TKey key, Func<IActorRef<TMessage>> make)
+    {
+        if (!_entries.TryGetValue(key, out var entry))
+            _entries[key] = entry = new Entry(make());
+        entry.WantedAt = time.GetTimestamp();
+        return entry;
     }
 
     private bool IsUnwanted(Entry entry, TimeSpan since)

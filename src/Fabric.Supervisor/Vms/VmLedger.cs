@@ -83,9 +83,7 @@ internal sealed partial class VmLedger(ControlServices services, ShardTenure ten
     private void Rest(VmRest asked)
     {
         bool idle = _state is { Active: null, Status: VmStatus.Absent or VmStatus.Present or VmStatus.Lost } && _supervisor is null && _creating.Count + _deleting.Count + _tidying.Count == 0 && _repair is null;
-        bool rests = idle && asked.Offer.Take();
-        asked.Reply.Succeed(rests);
-        if (rests)
+        if (asked.Offer.Answer(idle, asked.Reply))
             Context.Stop();
     }
 
