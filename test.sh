@@ -13,7 +13,7 @@ cd "$root" || exit 1
 . "$root/deploy/dotnet.sh"
 export LC_ALL=C
 
-passed=0 failed=0 skipped=0
+passed=0 failed=0 skipped=0 failures=
 started=$SECONDS
 projects=("$@")
 [ ${#projects[@]} -gt 0 ] || projects=(Unit Architecture Simulation Integration Chaos)
@@ -57,6 +57,7 @@ step() { printf '%4ds  %s\n' $((SECONDS - started)) "$*"; }
 fault() { printf 'FAILED: %s\n' "$*"; failed=$((failed + 1)); }
 finish() {
   step "done"
+  [ -z "$failures" ] || printf 'failed:\n%s' "$failures" # again, where whoever sees only the end finds them
   if [ $((passed + failed)) -eq 0 ]; then fault "no test ran"; fi
   printf '%d passed, %d failed, %d skipped\n' "$passed" "$failed" "$skipped"
   [ "$failed" -eq 0 ]
@@ -105,12 +106,21 @@ check "format" dotnet format whitespace Fabric.sln --verify-no-changes --no-rest
 # --- the tests -------------------------------------------------------------------------------------------------------
 count() { grep -c "<UnitTestResult .*outcome=\"$2\"" "$1" || true; }
 
+unescape() { sed 's/&quot;/"/g; s/&apos;/'"'"'/g; s/&#39;/'"'"'/g; s/&lt;/</g; s/&gt;/>/g; s/&#xD;//g; s/&#xA;/ /g; s/&amp;/\&/g'; } # of XML
+
 # Prints "reason (n tests)" for each reason for which tests were skipped.
 skip_reasons() {
   awk '/<UnitTestResult .*outcome="NotExecuted"/ { inside = 1 }
        inside && /<Message>/ { text = $0; sub(/.*<Message>/, "", text); sub(/<\/Message>.*/, "", text); reasons[text]++; inside = 0 }
        END { for (r in reasons) printf "        skipped %d: %s\n", reasons[r], r }' "$1" |
-    sed 's/&quot;/"/g; s/&apos;/'"'"'/g; s/&#39;/'"'"'/g; s/&lt;/</g; s/&gt;/>/g; s/&#xD;//g; s/&#xA;/ /g; s/&amp;/\&/g' | sort
+    unescape | sort
+}
+
+# Prints "name: the first line of its error" for each test that failed.
+failures() {
+  awk '/<UnitTestResult .*outcome="Failed"/ { name = $0; sub(/.* testName="/, "", name); sub(/" [a-zA-Z]*=.*/, "", name); inside = 1 }
+       inside && /<Message>/ { text = $0; sub(/.*<Message>/, "", text); sub(/<\/Message>.*/, "", text); printf "        %s: %s\n", name, substr(text, 1, 600); inside = 0 }' "$1" |
+    unescape
 }
 
 run_project() { # NAME
@@ -142,6 +152,7 @@ run_project() { # NAME
   [ "$s" -eq 0 ] || skip_reasons "$trx"
   if [ "$f" -gt 0 ]; then
     grep -vE '^\s*(Passed|Skipped) |^\s*$' "$log" | head -n 300
+    failures+=$(failures "$trx")$'\n'
   elif [ "$status" -ne 0 ]; then
     tail -n 60 "$log"
     fault "Fabric.$name ended with status $status although no test failed: the test process died or hung"

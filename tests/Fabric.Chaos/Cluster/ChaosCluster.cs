@@ -163,11 +163,28 @@ public class ChaosCluster : IAsyncLifetime
         return id;
     }
 
-    internal Task<bool> DeleteAsync(VmName vm, CancellationToken cancellation) => AskAsync(
-        async (client, late) =>
+    /// <summary>A node that has just lost its shards, or its cluster, refuses until it has joined again: it is asked until the VM is gone.</summary>
+    internal Task DeleteAsync(VmName vm, bool force, CancellationToken cancellation) => Patience.UntilAsync(
+        $"VM '{vm}' is deleted",
+        AnswerWithin,
+        async () =>
         {
-            await client.DeleteVmAsync(vm, force: false, late);
-            return true;
+            try
+            {
+                await AskAsync(
+                    async (client, late) =>
+                    {
+                        await client.DeleteVmAsync(vm, force, late);
+                        return true;
+                    },
+                    cancellation);
+            }
+            catch (FabricException gone) when (gone.Error.Code == ErrorCodes.NotFound)
+            {
+                // By the attempt before.
+            }
+
+            return null;
         },
         cancellation);
 

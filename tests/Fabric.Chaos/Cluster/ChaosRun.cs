@@ -201,25 +201,9 @@ internal sealed class ChaosRun : IAsyncDisposable
 
     private async Task DeleteAsync(CancellationToken cancellation)
     {
-        await Patience.UntilAsync("the VM is deleted", SettleWithin, async () =>
-        {
-            try
-            {
-                await _cluster.AskAsync(DeletedAsync, cancellation);
-            }
-            catch (FabricException gone) when (gone.Error.Code == ErrorCodes.NotFound)
-            {
-                // Deleted by the attempt before.
-            }
-
-            return _outside.Machines().Count > 0 || _outside.MemoryEntries().Count > 0 ? "A QEMU process or a memory file is left." : null;
-        }, cancellation);
-    }
-
-    private async Task<bool> DeletedAsync(ControlClient client, CancellationToken cancellation)
-    {
-        await client.DeleteVmAsync(_vm, force: _end?.State == "lost", cancellation);
-        return true;
+        await _cluster.DeleteAsync(_vm, force: _end?.State == "lost", cancellation);
+        await Patience.UntilAsync("nothing of the VM is left", SettleWithin, () => Task.FromResult(
+            _outside.Machines().Count > 0 || _outside.MemoryEntries().Count > 0 ? "A QEMU process or a memory file is left." : null), cancellation);
     }
 
     private Task GrowsAsync(string host, string what, CancellationToken cancellation) => _outside.GrowsAsync(host, what, GrowWithin, cancellation);

@@ -63,7 +63,7 @@ public sealed class StoreDownTests(TrioCluster cluster, ITestOutputHelper output
                 await CheckAsync(guest, cancellation);
             Assert.All(watches, w => Assert.Null(w.Violation));
             foreach (var guest in guests)
-                await cluster.DeleteAsync(guest.Name, cancellation);
+                await cluster.DeleteAsync(guest.Name, force: false, cancellation);
         }
         finally
         {

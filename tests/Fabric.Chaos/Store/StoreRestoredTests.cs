@@ -45,7 +45,7 @@ public sealed class StoreRestoredTests(TrioCluster cluster, ITestOutputHelper ou
         var id = await CrashAsync(vm, mode, copiedBefore, lostAfter, cancellation);
         await CompletedAsync(id, cancellation);
         await CheckAsync(outside, watch, vm, before, cancellation);
-        await cluster.DeleteAsync(vm, cancellation);
+        await cluster.DeleteAsync(vm, force: false, cancellation);
     }
 
     private async Task RepairAsync(CancellationToken cancellation)
@@ -65,7 +65,7 @@ public sealed class StoreRestoredTests(TrioCluster cluster, ITestOutputHelper ou
         var back = new MigrateRequest(vm, HostName.Parse(Step.Source), new MigrationOptions(MigrationMode.PreCopy), Guid.NewGuid());
         var id = await cluster.MigrateAsync(back, EndWithin, cancellation);
         await CompletedAsync(id, cancellation);
-        await cluster.DeleteAsync(vm, cancellation);
+        await cluster.DeleteAsync(vm, force: false, cancellation);
     }
 
     private async Task<(VmName Vm, Outside Outside)> MakeVmAsync(CancellationToken cancellation)
