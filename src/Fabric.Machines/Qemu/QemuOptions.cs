@@ -24,8 +24,11 @@ public sealed record QemuOptions
 
     public string ShimPath { get; init; } = Path.Combine(AppContext.BaseDirectory, "libfabric-shim.so");
 
-    /// <summary>A versioned machine type, the same on all hosts: the device state of one does not load into another.</summary>
-    public string MachineType { get; init; } = "pc-q35-7.2,sata=off";
+    /// <summary>
+    /// A versioned machine type, the same on all hosts: the device state of one does not load into another. Without devices that no guest of a server needs: each of
+    /// them takes its share of the stop (HPET, SMBus, PS/2 and the VMware port together cost 0.7 of 1.9 ms of saving and 0.9 of 3.2 ms of loading, medians; SATA 0.7 ms).
+    /// </summary>
+    public string MachineType { get; init; } = "pc-q35-7.2,sata=off,smbus=off,hpet=off,i8042=off,vmport=off";
 
     /// <summary>
     /// A CPU model that every host can offer, the same on all hosts. Null takes the default of the accelerator, see <see cref="QemuCommandLine"/>.
