@@ -112,6 +112,7 @@ public static partial class Brain
             MinorFaults = destination.MinorFaults ?? source.MinorFaults,
             FaultMedianUs = destination.FaultMedianUs ?? source.FaultMedianUs,
             FaultP99Us = destination.FaultP99Us ?? source.FaultP99Us,
+            FaultStallMs = destination.FaultStallMs ?? source.FaultStallMs,
             Verified = source.Verified == false || destination.Verified == false ? false : destination.Verified ?? source.Verified,
         };
     }

@@ -138,10 +138,39 @@ public sealed record MigrationStats
     public double? ResumeMs { get; init; }
 
     public double? ExpectedDowntimeMs { get; init; }
+
+    /// <summary>Pages that the guest waited for and that had to be asked for. Of the whole pull, however many streams it took.</summary>
     public long? NetworkFaults { get; init; }
+
+    /// <summary>Faults on pages that were on their way already or are holes at the source too. Of the whole pull.</summary>
     public long? MinorFaults { get; init; }
+
+    /// <summary>How long the guest stood at a page that was not there, from the trap's report to the install: median, 99th percentile, and the sum over all faults.</summary>
     public double? FaultMedianUs { get; init; }
     public double? FaultP99Us { get; init; }
+    public double? FaultStallMs { get; init; }
+
+    /// <summary>
+    /// These numbers of one stream with those of the streams before it, which broke: what each stream counts for itself is added, what is measured or kept for the whole pull
+    /// is the later one's where it has any.
+    /// </summary>
+    public MigrationStats After(MigrationStats? earlier) => earlier is null ? this : this with
+    {
+        WireBytes = WireBytes + earlier.WireBytes,
+        PagesSent = PagesSent + earlier.PagesSent,
+        PagesZero = PagesZero + earlier.PagesZero,
+        PagesResent = PagesResent + earlier.PagesResent,
+        Rounds = Rounds + earlier.Rounds,
+        DirtyRate = DirtyRate ?? earlier.DirtyRate,
+        WireRate = WireRate ?? earlier.WireRate,
+        DowntimeMs = DowntimeMs ?? earlier.DowntimeMs,
+        ResumeMs = ResumeMs ?? earlier.ResumeMs,
+        NetworkFaults = NetworkFaults ?? earlier.NetworkFaults,
+        MinorFaults = MinorFaults ?? earlier.MinorFaults,
+        FaultMedianUs = FaultMedianUs ?? earlier.FaultMedianUs,
+        FaultP99Us = FaultP99Us ?? earlier.FaultP99Us,
+        FaultStallMs = FaultStallMs ?? earlier.FaultStallMs,
+    };
 
     /// <summary>True: everything that <see cref="VerifyLevel"/> promises was compared and equal; false: a difference was found; null: nothing was compared yet.</summary>
     public bool? Verified { get; init; }

@@ -3,6 +3,7 @@ using Fabric.Core;
 using Fabric.Host.Link;
 using Fabric.Host.Vm;
 using Fabric.Machines;
+using Fabric.Migration;
 using Fabric.Transfer;
 using Microsoft.Extensions.Logging;
 
@@ -19,7 +20,7 @@ internal sealed partial class MemoryActor
         {
             door = plane.Expect(m.Route, m.Machine.Memory);
             StartProgress();
-            Receive(m.Route, m.Machine, door, broken: false);
+            Receive(m.Route, m.Machine, door, before: null);
             m.Reply.Succeed(true);
         }
         catch (FabricException e)
@@ -29,10 +30,10 @@ internal sealed partial class MemoryActor
         }
     }
 
-    private void Receive(IncomingRoute route, IMachine machine, IIncomingDoor door, bool broken)
+    private void Receive(IncomingRoute route, IMachine machine, IIncomingDoor door, MigrationStats? before)
     {
         var transfer = door.Next();
-        _incoming = new IncomingState.Receiving(route, machine, door, transfer, broken);
+        _incoming = new IncomingState.Receiving(route, machine, door, transfer, Broken: before is not null, before);
         var handler = new IncomingHandler(machine, route.Migration, vm, Context.Time);
         Context.PipeToSelf<MemoryMessage>(
             async stopping =>
@@ -57,7 +58,7 @@ internal sealed partial class MemoryActor
         {
             metrics.Broke();
             logger.LogWarning("The incoming stream of migration {Migration} broke: {Error}", s.Route.Migration, m.Error);
-            _incoming = new IncomingState.Closing(s.Route, s.Machine, s.Door, s.Transfer);
+            _incoming = new IncomingState.Closing(s.Route, s.Machine, s.Door, s.Transfer, s.Transfer.Snapshot().After(s.Before));
             var migration = s.Route.Migration;
             // A broken link is taken up at once. Anything else (a ledger that cannot be written) would fail again and again without a pause.
             var pause = m.Error.Code == ErrorCodes.Unreachable ? TimeSpan.Zero : Backoff(4);
@@ -82,7 +83,7 @@ internal sealed partial class MemoryActor
             return;
         try
         {
-            Receive(s.Route, s.Machine, s.Door, broken: true);
+            Receive(s.Route, s.Machine, s.Door, s.Before);
         }
         catch (FabricException e)
         {

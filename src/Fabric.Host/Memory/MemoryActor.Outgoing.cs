@@ -46,7 +46,7 @@ internal sealed partial class MemoryActor
                 StartRound(new OutgoingState.Pushing(s.Route, s.Options, m.Transfer, s.Memory, new PushHistory(Context.Time.GetTimestamp(), []), RoundRuns: false, Converged: null, Quiet: null));
                 break;
             case OutgoingState.Reconnecting s when s.Route.Terms.Migration == m.Migration:
-                Serve(s.Route, m.Transfer, s.Memory);
+                Serve(s.Route, m.Transfer, s.Memory, s.Before);
                 break;
             default:
                 ReleaseBeside(m.Transfer);
@@ -69,7 +69,7 @@ internal sealed partial class MemoryActor
                 vm.TryTell(new PushBroke(m.Migration, m.Error));
                 break;
             case OutgoingState.Reconnecting s when s.Route.Terms.Migration == m.Migration:
-                Retry(s.Route, s.Memory, s.Attempt + 1, m.Error);
+                Retry(s with { Attempt = s.Attempt + 1 }, m.Error);
                 break;
         }
     }
@@ -175,23 +175,23 @@ internal sealed partial class MemoryActor
     private void OnServePulling()
     {
         if (_outgoing is OutgoingState.Still s)
-            Serve(s.Route, s.Transfer, s.Memory);
+            Serve(s.Route, s.Transfer, s.Memory, before: null);
     }
 
     private void OnResumeServing(ResumeServing m)
     {
         if (_outgoing is OutgoingState.Serving serving && serving.Route == m.Route)
             return;
-        LeaveOutgoing(new OutgoingState.Reconnecting(m.Route, m.Memory, 0));
+        LeaveOutgoing(new OutgoingState.Reconnecting(m.Route, m.Memory, 0, Counted(_outgoing)));
         StartProgress();
         Connect(m.Route, m.Memory);
     }
 
-    private void Serve(OutgoingRoute route, IOutgoingTransfer transfer, IGuestMemory memory)
+    private void Serve(OutgoingRoute route, IOutgoingTransfer transfer, IGuestMemory memory, MigrationStats? before)
     {
         if (_outgoing is OutgoingState.Reconnecting { Attempt: >= StalledAttempts })
             vm.TryTell(new ServingStalled(route.Terms.Migration, Stalled: false));
-        _outgoing = new OutgoingState.Serving(route with { Resume = true }, transfer, memory);
+        _outgoing = new OutgoingState.Serving(route with { Resume = true }, transfer, memory, before);
         Context.PipeToSelf<MemoryMessage>(
             async stopping =>
             {
@@ -240,20 +240,29 @@ internal sealed partial class MemoryActor
                 vm.TryTell(new PushBroke(s.Route.Terms.Migration, m.Error));
                 break;
             case OutgoingState.Serving s:
-                Retry(s.Route, s.Memory, 0, m.Error);
+                Retry(new OutgoingState.Reconnecting(s.Route, s.Memory, 0, Counted(s)), m.Error);
                 break;
         }
     }
 
     /// <summary>The VM waits for these pages, so there is no last attempt; the pause between two is bounded and random.</summary>
-    private void Retry(OutgoingRoute route, IGuestMemory memory, int attempt, FabricError error)
+    private void Retry(OutgoingState.Reconnecting next, FabricError error)
     {
-        _outgoing = new OutgoingState.Reconnecting(route, memory, attempt);
-        if (attempt > 0 && attempt % StalledAttempts == 0)
-            vm.TryTell(new ServingStalled(route.Terms.Migration, Stalled: true)); // said again: a mailbox may be full
-        logger.LogWarning("Serving migration {Migration} broke ({Error}); attempt {Attempt} to reconnect follows.", route.Terms.Migration, error, attempt + 1);
-        Context.TellAfter(Backoff(attempt), new ConnectAgain(route.Terms.Migration));
+        _outgoing = next;
+        var migration = next.Route.Terms.Migration;
+        if (next.Attempt > 0 && next.Attempt % StalledAttempts == 0)
+            vm.TryTell(new ServingStalled(migration, Stalled: true)); // said again: a mailbox may be full
+        logger.LogWarning("Serving migration {Migration} broke ({Error}); attempt {Attempt} to reconnect follows.", migration, error, next.Attempt + 1);
+        Context.TellAfter(Backoff(next.Attempt), new ConnectAgain(migration));
     }
+
+    /// <summary>What the streams of a pull have counted so far.</summary>
+    private static MigrationStats? Counted(OutgoingState state) => state switch
+    {
+        OutgoingState.Serving s => s.Transfer.Snapshot().After(s.Before),
+        OutgoingState.Reconnecting s => s.Before,
+        _ => null,
+    };
 
     private void OnConnectAgain(ConnectAgain m)
     {

@@ -73,11 +73,11 @@ internal sealed partial class MemoryActor(IActorRef<VmMessage> vm, IDataPlane pl
     private void OnReportProgress()
     {
         if (TransferOf(_outgoing) is { } outgoing && RouteOf(_outgoing) is { } route)
-            vm.TryTell(new Progress(route.Terms.Migration, outgoing.Snapshot()));
+            vm.TryTell(new Progress(route.Terms.Migration, outgoing.Snapshot().After((_outgoing as OutgoingState.Serving)?.Before)));
         if (_incoming is IncomingState.Receiving incoming)
         {
             var stats = incoming.Transfer.Snapshot();
-            vm.TryTell(new Progress(incoming.Route.Migration, stats));
+            vm.TryTell(new Progress(incoming.Route.Migration, stats.After(incoming.Before)));
             if (incoming.Broken && stats.WireBytes > 0)
             {
                 _incoming = incoming with { Broken = false };

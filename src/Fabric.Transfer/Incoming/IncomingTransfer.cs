@@ -72,6 +72,7 @@ public sealed partial class IncomingTransfer : IIncomingTransfer
     public MigrationStats Snapshot()
     {
         PullSink? sink = _sink;
+        PullFaults? faults = _pullState.Faults;
         long wire = 0;
         lock (_attachGate)
         {
@@ -86,10 +87,11 @@ public sealed partial class IncomingTransfer : IIncomingTransfer
             PagesSent = _books.DataPages + (sink?.DataPages ?? 0),
             PagesZero = _books.ZeroPages + (sink?.ZeroPages ?? 0),
             RemainingBytes = sink is null ? 0 : (_pullState.MissingCount - _pullState.ArrivedCount) * _memory.PageSize,
-            NetworkFaults = sink?.NetworkFaults,
-            MinorFaults = sink?.MinorFaults,
-            FaultMedianUs = sink?.FaultQuantile(0.5),
-            FaultP99Us = sink?.FaultQuantile(0.99),
+            NetworkFaults = faults?.Network,
+            MinorFaults = faults?.Minor,
+            FaultMedianUs = faults?.Quantile(0.5),
+            FaultP99Us = faults?.Quantile(0.99),
+            FaultStallMs = faults?.Stalled.TotalMilliseconds,
             Verified = Volatile.Read(ref _verified) switch { 0 => false, 1 => true, _ => null },
         };
     }

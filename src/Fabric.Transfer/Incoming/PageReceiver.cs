@@ -67,7 +67,7 @@ internal sealed class PageReceiver : IDisposable
         for (int i = 0; i < table.RunCount; i++)
         {
             PageRun run = table.Run(i, out bool zero);
-            sink.Install(run, zero ? 0 : at);
+            sink.Install(run, zero ? 0 : at, urgent: _channel.Kind == ChannelKind.Urgent);
             at += zero ? 0 : (nint)run.Count * size;
         }
     }

@@ -23,15 +23,13 @@ internal sealed class PullSink : IDisposable
     private readonly PullState _state;
     private readonly IMissingPageTrap _trap;
     private readonly TransferLife _life;
-    private readonly FaultLatency _latency;
+    private readonly PullFaults _faults;
     private readonly PageBitmap _wanted;
     private readonly int _pageSize;
     private readonly UInt128 _zeroDigest;
     private readonly TaskCompletionSource<bool> _all = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private readonly TaskCompletionSource<bool> _faultsEnded = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private readonly ManualResetEventSlim _allEvent = new();
-    private long _networkFaults;
-    private long _minorFaults;
     private long _dataPages;
     private long _zeroPages;
 
@@ -42,7 +40,7 @@ internal sealed class PullSink : IDisposable
         _trap = state.Trap ?? throw new InvalidOperationException("The trap is not armed.");
         _life = life;
         _pageSize = pageSize;
-        _latency = new FaultLatency(time);
+        _faults = state.Faults ??= new PullFaults(time);
         _wanted = new PageBitmap(state.PageCount);
         _zeroDigest = Xxh3.Hash128(new byte[pageSize]);
         CheckAll();
@@ -54,19 +52,13 @@ internal sealed class PullSink : IDisposable
     /// <summary>Completes when the fault thread touches the trap no more.</summary>
     public Task<bool> FaultsEnded => _faultsEnded.Task;
 
-    public long NetworkFaults => Volatile.Read(ref _networkFaults);
-
-    public long MinorFaults => Volatile.Read(ref _minorFaults);
-
     public long DataPages => Volatile.Read(ref _dataPages);
 
     public long ZeroPages => Volatile.Read(ref _zeroPages);
 
-    public double? FaultQuantile(double share) => _latency.Quantile(share);
-
-    /// <summary>Installs a run from staging, or zeros if <paramref name="source"/> is 0. Any receiver.</summary>
+    /// <summary>Installs a run from staging, or zeros if <paramref name="source"/> is 0. Any receiver. <paramref name="urgent"/>: it came as the answer to a want.</summary>
     /// <exception cref="FabricException">malformed: not missing, or sent twice; machine-failed.</exception>
-    public void Install(PageRun run, nint source)
+    public void Install(PageRun run, nint source, bool urgent)
     {
         for (long page = run.First; page < run.End; page++)
         {
@@ -85,7 +77,7 @@ internal sealed class PullSink : IDisposable
             _state.MarkArrived(page);
             if (!_wanted[page])
                 continue;
-            _latency.End(page);
+            _faults.End(page, asked: urgent);
             _trap.Wake(new PageRun(page, 1));
         }
 
@@ -162,17 +154,17 @@ internal sealed class PullSink : IDisposable
     {
         if (IsMissing(page))
         {
-            if (!_wanted.AtomicSet(page))
+            if (_wanted[page])
                 return false;
-            Interlocked.Increment(ref _networkFaults);
-            _latency.Begin(page);
+            _faults.Begin(page); // before the installer can see that it is wanted
+            _wanted.AtomicSet(page);
             if (IsMissing(page))
                 return true;
-            _latency.End(page);
+            _faults.End(page, asked: false);
         }
-        else
+        else if (!_faults.End(page, asked: false))
         {
-            Interlocked.Increment(ref _minorFaults);
+            _faults.CountMinor();
         }
 
         FillHole(page);

@@ -69,6 +69,9 @@ public sealed class PullState : IDisposable
     /// <summary>Armed by the first transfer that needs it (after a restart of the agent: the next one); disposed by the one that completes the pull.</summary>
     internal IMissingPageTrap? Trap { get; set; }
 
+    /// <summary>Counted over all transfers of this process; made by the first.</summary>
+    internal PullFaults? Faults { get; set; }
+
     /// <summary>A state in memory: it survives a broken link, not the process.</summary>
     public static PullState InMemory(MigrationId migration, long pageCount, bool digests)
     {

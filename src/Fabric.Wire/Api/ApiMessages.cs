@@ -8,7 +8,8 @@ namespace Fabric.Wire.Api;
 public sealed record MemoryReport(
     long TotalBytes, long WireBytes, long PagesSent, long PagesZero, long PagesResent, IReadOnlyDictionary<string, long> PagesFromSource);
 
-public sealed record FaultReport(long? Network, long? Minor, double? MedianUs, double? P99Us);
+/// <summary>Of a pull. <paramref name="StallMs"/>: how long the guest's processors waited for pages, over all faults.</summary>
+public sealed record FaultReport(long? Network, long? Minor, double? MedianUs, double? P99Us, double? StallMs = null);
 
 public sealed record DiskReport(long TotalBytes, long WireBytes, long BlocksPushed, long BlocksPulled);
 

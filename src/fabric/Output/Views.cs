@@ -146,7 +146,7 @@ internal static class Views
         new("memory", m => Words.Bytes(m.Memory.TotalBytes)),
         new("wire", m => Words.Bytes(m.Memory.WireBytes)),
         new("pages", m => $"{m.Memory.PagesSent} sent, {m.Memory.PagesZero} zero, {m.Memory.PagesResent} sent again"),
-        new("faults", m => $"{Words.Number(m.Faults.Network)} over the network, {Words.Number(m.Faults.Minor)} minor"),
+        new("faults", m => $"{Words.Number(m.Faults.Network)} over the network, {Words.Number(m.Faults.Minor)} minor; the guest waited {Words.Millis(m.Faults.StallMs)} for pages"),
         new("verified", m => $"{Words.YesNo(m.Verified)} ({Words.Name(m.Verify)})"),
         new("epoch", m => m.Epoch.ToString()),
         new("phase", m => m.Progress is { } p ? $"{p.Phase}, {Words.Percent(p.Percent)}, {Words.Bytes(p.BytesLeft)} left" : Words.None),

@@ -171,6 +171,7 @@ public sealed class PullTests
             // Slow enough from the pull's first page on that the cuts fall into it, also when this thread is kept waiting; at full speed after the last cut.
             cap.Set(20 * ByteSize.Mebi);
             int cuts = 0;
+            long faults = 0;
             while (true)
             {
                 Task serving = pair.Outgoing.ServePullAsync(default);
@@ -179,6 +180,7 @@ public sealed class PullTests
                     long until = pair.Pull.ArrivedCount + random.Next(1, 1500);
                     while (pair.Pull.ArrivedCount < until && !serving.IsCompleted)
                         await Task.Yield();
+                    faults = pair.Incoming.Snapshot().NetworkFaults ?? 0;
                     await pair.DisconnectAsync();
                     Exception? cut = await Record.ExceptionAsync(() => serving);
                     Assert.True(cut is null or FabricException, cut?.ToString());
@@ -201,6 +203,7 @@ public sealed class PullTests
             await stop.CancelAsync();
             await reader;
             Assert.InRange(cuts, 3, 6);
+            Assert.True(inFile || pair.Incoming.Snapshot().NetworkFaults >= faults, "A stream forgot the faults of the ones before it."); // a restarted agent does
             Assert.Empty(pair.Differences());
             Assert.True(pair.Incoming.Snapshot().Verified);
             pair.Pull.Delete();
