@@ -54,11 +54,12 @@ int host_clock_open(struct host_clock *clock);
 /* Polls while the edge is near; returns 1 and fills `sample` when an edge was caught, else 0. Takes at most ~2 ms. */
 int host_clock_poll(struct host_clock *clock, struct host_sample *sample);
 
-/* oracle.c, workloads.c, disk.c: never return. */
+/* oracle.c, workloads.c, quicksort.c, disk.c: never return. */
 void oracle_run(const struct options *options, struct progress *progress);
 void read_heavy_run(const struct options *options, struct progress *progress);
 void write_heavy_run(const struct options *options, struct progress *progress);
 void compile_like_run(const struct options *options, struct progress *progress);
+void quicksort_run(const struct options *options, struct progress *progress);
 void disk_run(const struct options *options, struct progress *progress);
 
 /* main.c: shared by the workloads. */

@@ -151,8 +151,10 @@ static void *workload_thread(void *unused)
         write_heavy_run(&options, &progress);
     else if (!strcmp(name, "compile-like"))
         compile_like_run(&options, &progress);
+    else if (!strcmp(name, "quicksort"))
+        quicksort_run(&options, &progress);
     else if (strcmp(name, "idle") != 0)
-        say("GUEST ERROR unknown workload '%s': idle, oracle, read-heavy, write-heavy, compile-like, stress-ng", name);
+        say("GUEST ERROR unknown workload '%s': idle, oracle, read-heavy, write-heavy, compile-like, quicksort, stress-ng", name);
     return NULL;
 }
 

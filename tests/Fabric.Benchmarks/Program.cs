@@ -2,6 +2,7 @@ using Fabric.Benchmarks;
 using Fabric.Benchmarks.Compare;
 using Fabric.Benchmarks.Journal;
 using Fabric.Benchmarks.PageOrders;
+using Fabric.Benchmarks.Paper;
 using Fabric.Benchmarks.Scale;
 using Fabric.Benchmarks.Soak;
 using Fabric.Core;
@@ -33,6 +34,7 @@ try
         "compare-qemu" => await CompareQemu.RunAsync(options, Console.Out, interrupt.Token),
         "journal" => await JournalBench.RunAsync(options, Console.Out, interrupt.Token),
         "page-order" => await PageOrderBench.RunAsync(options, Console.Out, interrupt.Token),
+        "paper-p1" => await PaperP1.RunAsync(options, Console.Out, interrupt.Token),
         "scale" => await ScaleBench.RunAsync(options, Console.Out, interrupt.Token),
         "soak" => await SoakCommand.RunAsync(options, Console.Out, interrupt.Token),
         _ => Refuse($"There is no benchmark '{command}'."),
@@ -51,6 +53,6 @@ catch (FabricException error)
 static int Refuse(string why)
 {
     Console.Error.WriteLine(why);
-    Console.Error.WriteLine(CompareQemu.Usage + "\n" + SoakCommand.Usage + "\n" + JournalBench.Usage + "\n" + PageOrderBench.Usage + "\n" + ScaleBench.Usage);
+    Console.Error.WriteLine(CompareQemu.Usage + "\n" + SoakCommand.Usage + "\n" + JournalBench.Usage + "\n" + PageOrderBench.Usage + "\n" + PaperP1.Usage + "\n" + ScaleBench.Usage);
     return 2;
 }

@@ -1,5 +1,5 @@
 using System.Globalization;
-using Fabric.Cli;
+using Fabric.Benchmarks.Moving;
 using Fabric.Cli.Local;
 using Fabric.Core;
 using Fabric.Migration;
@@ -13,11 +13,6 @@ namespace Fabric.Benchmarks.Soak;
 /// </summary>
 public sealed class SoakRun(SoakOptions options, TimeProvider time, Random random, Action<string> say)
 {
-    private static readonly TimeSpan BootWithin = TimeSpan.FromSeconds(120);
-    private static readonly TimeSpan MoveWithin = TimeSpan.FromSeconds(120);
-    private static readonly TimeSpan SpeakWithin = TimeSpan.FromSeconds(60);
-    private static readonly TimeSpan Period = TimeSpan.FromMilliseconds(50);
-
     private readonly List<SoakSample> _samples = [];
     private readonly List<SoakCheck> _checks = [];
 
@@ -52,66 +47,19 @@ public sealed class SoakRun(SoakOptions options, TimeProvider time, Random rando
     {
         await cluster.StartAsync(cancellation);
         using var client = new ControlClient(cluster.ApiUrl);
-        HostName[] hosts = [.. cluster.Hosts.Select(HostName.Parse)];
-        var record = new GuestRecord(cluster, options.Guest.Name);
-        await client.CreateVmAsync(new CreateVmRequest(options.Guest, hosts[0]), cancellation);
-        await SpeaksAsync(record, hosts[0], () => record.Log is { IsWorkloadReady: true, OkCount: > 0 }, "come up", BootWithin, cancellation);
+        var guest = new MovingGuest(cluster, client, options.Guest, time);
+        await guest.BootAsync(cancellation);
         int folders = MemoryFolders(cluster);
         for (int move = 0; move < options.Moves; move++)
         {
-            var (from, to) = (hosts[move % 2], hosts[(move + 1) % 2]);
-            var report = await MoveAsync(client, to, options.ModeOf(move), cancellation);
-            record.ReadFrom(from);
-            int beats = record.Log.Beats.Count;
-            await SpeaksAsync(record, to, () => record.Log.Beats.Count >= beats + 2, $"speak at {to} after move {move + 1}", SpeakWithin, cancellation);
-            var sample = new SoakSample(move + 1, to, report, Footprints(cluster), MemoryFolders(cluster), record.Log.Beats.Count);
+            var report = await guest.MoveAsync(new MigrationOptions(options.ModeOf(move), Verify: options.Verify, Reason: "soak"), cancellation);
+            var sample = new SoakSample(move + 1, guest.Home, report, Footprints(cluster), MemoryFolders(cluster), guest.Record.Log.Beats.Count);
             _samples.Add(sample);
             say(Line(sample));
         }
 
-        // The checker inside has gone over all of its memory once more after the last move.
-        long sweeps = record.Log.OkCount;
-        await SpeaksAsync(record, hosts[options.Moves % 2], () => record.Log.OkCount >= sweeps + 2, "check its memory after the last move", SpeakWithin, cancellation);
-        Judge(record, folders);
-    }
-
-    private async Task<MigrationReport> MoveAsync(ControlClient client, HostName to, MigrationMode mode, CancellationToken cancellation)
-    {
-        using var deadline = new CancellationTokenSource(MoveWithin, time);
-        using var either = CancellationTokenSource.CreateLinkedTokenSource(cancellation, deadline.Token);
-        var request = new MigrateRequest(options.Guest.Name, to, new MigrationOptions(mode, Verify: options.Verify, Reason: "soak"), null);
-        var report = await client.MigrateAsync(request, either.Token);
-        try
-        {
-            for (long version = 0; !MigrationStates.IsFinal(report);)
-            {
-                version = await client.WaitChangeAsync(version, TimeSpan.FromMilliseconds(500), either.Token);
-                report = await client.MigrationAsync(report.Id.ToString(), either.Token);
-            }
-        }
-        catch (OperationCanceledException) when (!cancellation.IsCancellationRequested)
-        {
-            throw new FabricException(ErrorCodes.DeadlineExceeded, $"Migration {report.Id} was still {report.State} after {MoveWithin.TotalSeconds:0} s.");
-        }
-
-        return report.State == MigrationStates.Completed
-            ? report
-            : throw new FabricException(ErrorCodes.MachineFailed, $"Move {_samples.Count + 1} ({mode}) ended as {report.State}: {report.Error?.Message.TrimEnd('.') ?? "no error given"}.");
-    }
-
-    private async Task SpeaksAsync(GuestRecord record, HostName host, Func<bool> condition, string what, TimeSpan within, CancellationToken cancellation)
-    {
-        long started = time.GetTimestamp();
-        for (; ; await Task.Delay(Period, time, cancellation))
-        {
-            record.ReadFrom(host);
-            if (record.Log is { IsClean: false })
-                throw new FabricException(ErrorCodes.Corrupt, $"The guest found an error when it was to {what}: {record.Complaint()}.");
-            if (condition())
-                return;
-            if (time.GetElapsedTime(started) > within)
-                throw new FabricException(ErrorCodes.DeadlineExceeded, $"The guest did not {what} within {within.TotalSeconds:0} s.", $"Beats: {record.Log.Beats.Count}, sweeps: {record.Log.OkCount}.");
-        }
+        await guest.CheckedAsync(cancellation);
+        Judge(guest.Record, folders);
     }
 
     private void Judge(GuestRecord record, int folders)

@@ -3,7 +3,7 @@ using Fabric.Cli.Local;
 using Fabric.Core;
 using Fabric.Machines.Guests;
 
-namespace Fabric.Benchmarks.Soak;
+namespace Fabric.Benchmarks.Moving;
 
 /// <summary>
 /// All that a guest has said, in its own order, across moves. Each host keeps a file of what the guest wrote there; when a move has
