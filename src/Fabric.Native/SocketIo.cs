@@ -19,6 +19,7 @@ public static unsafe partial class SocketIo
     private const int ReceiveTimeout = 20;
     private const int SendTimeout = 21;
     private const int ProtocolTcp = 6;
+    private const int TcpCongestion = 13;
     private const int TcpNotSentLowWater = 25;
 
     /// <summary>Makes calls on the descriptor block, but for no longer than <paramref name="sliceMilliseconds"/> without progress.</summary>
@@ -43,6 +44,18 @@ public static unsafe partial class SocketIo
     public static void LimitUnsent(int descriptor, int bytes) =>
         // SAFETY: the value lives on this frame for the duration of the call.
         _ = Libc.SetOption(descriptor, ProtocolTcp, TcpNotSentLowWater, &bytes, sizeof(int));
+
+    /// <summary>
+    /// Has the kernel pace a TCP socket by its model of the path (BBR: just under the rate that the path was seen to deliver) rather than fill the queues on the way until something is
+    /// lost: whatever else crosses the path waits in those queues too. Best effort: without that algorithm the socket keeps the one that it has.
+    /// </summary>
+    public static void PaceByModel(int descriptor)
+    {
+        ReadOnlySpan<byte> name = "bbr"u8;
+        // SAFETY: the name is constant data; the call reads its three bytes.
+        fixed (byte* first = name)
+            _ = Libc.SetOption(descriptor, ProtocolTcp, TcpCongestion, first, (uint)name.Length);
+    }
 
     /// <summary>One gathered send; strikes off what was taken. Returns the bytes moved, or a negative errno.</summary>
     public static long Send(int descriptor, SocketIoVectors areas)

@@ -52,6 +52,18 @@ public sealed class BandwidthCap
         }
     }
 
+    /// <summary>Waits, in the calling thread, until nothing is owed; what is sent then is charged afterwards.</summary>
+    /// <exception cref="OperationCanceledException">The transfer ended meanwhile.</exception>
+    internal void AwaitTurn(CancellationToken ended)
+    {
+        while (Reserve(0) is var wait && wait > TimeSpan.Zero)
+        {
+            // Another sender may be quicker and owe anew: look again.
+            ended.WaitHandle.WaitOne(wait);
+            ended.ThrowIfCancellationRequested();
+        }
+    }
+
     /// <summary>Counts bytes that did not wait.</summary>
     public void Charge(long bytes) => Reserve(bytes);
 

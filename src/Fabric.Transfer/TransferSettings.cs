@@ -37,12 +37,12 @@ public sealed record TransferSettings
     /// </summary>
     public int PushFramePages { get; init; } = 64;
 
-    /// <summary>Pages of a bulk frame while pulling: small, so that an urgent page finds a short queue.</summary>
+    /// <summary>Pages of a bulk frame while pulling, at most: where the wire is slow, fewer, so that a wanted page that is on its way already is there soon.</summary>
     public int PullFramePages { get; init; } = 64;
 
     /// <summary>Socket buffers of a bulk connection in bytes; 0 leaves it to the kernel.</summary>
     public int BulkBufferBytes { get; init; } = 1024 * 1024;
 
-    /// <summary>Bytes that a bulk connection may hold back in the kernel while pulling.</summary>
+    /// <summary>Bytes that a bulk connection may hold back in the kernel while pulling, at most.</summary>
     public int PullUnsentBytes { get; init; } = 256 * 1024;
 }

@@ -112,6 +112,19 @@ internal sealed class BubbleOrder : IPageOrder
         _turnLeft = 0;
     }
 
+    public void WentAlong(long first, long last)
+    {
+        ArgumentOutOfRangeException.ThrowIfNegative(first);
+        ArgumentOutOfRangeException.ThrowIfGreaterThanOrEqual(last, _remaining.Length);
+        if (_edges.Length == 0)
+            return;
+        int newest = _newest * _edgesPerPivot;
+        if (last >= _edges[newest].Next)
+            PlaceEdge(ref _edges[newest], last + 1, last + 1 < _remaining.Length);
+        if (_shape.Dual && first <= _edges[newest + 1].Next)
+            PlaceEdge(ref _edges[newest + 1], first - 1, first > 0);
+    }
+
     public int Claim(Span<long> pages)
     {
         int count = 0;

@@ -14,6 +14,10 @@ public interface IPageOrder
     /// <exception cref="ArgumentOutOfRangeException">There is no such page.</exception>
     void Faulted(long page);
 
+    /// <summary>Nothing is left to choose between <paramref name="first"/> and <paramref name="last"/>, which lie at the newest fault: its neighbours begin beyond them.</summary>
+    /// <exception cref="ArgumentOutOfRangeException">There are no such pages.</exception>
+    void WentAlong(long first, long last);
+
     /// <summary>
     /// Claims the next pages in the map: clears them atomically, and returns those that this call cleared, at most as many as fit, ascending from the
     /// front of <paramref name="pages"/>. They may be several runs from different places. 0 only if no page is left.

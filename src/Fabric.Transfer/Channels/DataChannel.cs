@@ -48,6 +48,8 @@ internal sealed class DataChannel : IDisposable
             socket.SendBufferSize = socket.ReceiveBufferSize = settings.BulkBufferBytes;
         _descriptor = (int)socket.SafeHandle.DangerousGetHandle();
         SocketIo.MakeBlocking(_descriptor, settings.SliceMilliseconds);
+        if (kind == ChannelKind.Bulk)
+            SocketIo.PaceByModel(_descriptor); // a wanted page must not wait in a switch behind pages that nobody waits for
     }
 
     public ChannelKind Kind { get; }
@@ -62,6 +64,9 @@ internal sealed class DataChannel : IDisposable
 
     /// <summary>For tests that damage what is on the wire.</summary>
     internal Socket RawSocket => _socket;
+
+    /// <summary>Whether the peer has sent something that was not received yet.</summary>
+    public bool HasInput => _socket.Available > 0;
 
     /// <summary>From now on the kernel holds back at most about so many bytes of this connection.</summary>
     public void KeepQueueShort(int bytes) => SocketIo.LimitUnsent(_descriptor, bytes);

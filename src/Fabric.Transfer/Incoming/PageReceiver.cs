@@ -64,10 +64,11 @@ internal sealed class PageReceiver : IDisposable
         _channel.ReceiveData(_areas);
         if (_verify && Compare(table, at, direct: false) > 0)
             throw Corrupt(_suspects[0]);
+        bool wanted = ((PageFlags)header.Flags & PageFlags.Wanted) != PageFlags.None;
         for (int i = 0; i < table.RunCount; i++)
         {
             PageRun run = table.Run(i, out bool zero);
-            sink.Install(run, zero ? 0 : at, urgent: _channel.Kind == ChannelKind.Urgent);
+            sink.Install(run, zero ? 0 : at, wanted);
             at += zero ? 0 : (nint)run.Count * size;
         }
     }

@@ -56,9 +56,9 @@ internal sealed class PullSink : IDisposable
 
     public long ZeroPages => Volatile.Read(ref _zeroPages);
 
-    /// <summary>Installs a run from staging, or zeros if <paramref name="source"/> is 0. Any receiver. <paramref name="urgent"/>: it came as the answer to a want.</summary>
+    /// <summary>Installs a run from staging, or zeros if <paramref name="source"/> is 0. Any receiver. <paramref name="wanted"/>: it came as the answer to a want.</summary>
     /// <exception cref="FabricException">malformed: not missing, or sent twice; machine-failed.</exception>
-    public void Install(PageRun run, nint source, bool urgent)
+    public void Install(PageRun run, nint source, bool wanted)
     {
         for (long page = run.First; page < run.End; page++)
         {
@@ -77,7 +77,7 @@ internal sealed class PullSink : IDisposable
             _state.MarkArrived(page);
             if (!_wanted[page])
                 continue;
-            _faults.End(page, asked: urgent);
+            _faults.End(page, asked: wanted);
             _trap.Wake(new PageRun(page, 1));
         }
 

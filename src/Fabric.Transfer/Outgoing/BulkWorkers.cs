@@ -60,12 +60,6 @@ internal sealed class BulkWorkers
             wake.Release();
     }
 
-    public void KeepQueuesShort(int bytes)
-    {
-        foreach (PageSender sender in _senders)
-            sender.Channel.KeepQueueShort(bytes);
-    }
-
     private void Loop(int index)
     {
         while (true)
@@ -156,13 +150,24 @@ internal sealed class DigestJob(PageBitmap present) : BulkJob
     }
 }
 
-/// <summary>The pull phase's bulk: what is left, in the order that <see cref="PullSource"/> keeps.</summary>
-internal sealed class PullJob(PullSource source, int chunkPages) : BulkJob
+/// <summary>
+/// The pull phase's bulk: what is left, in the order that <see cref="PullSource"/> keeps. Pages are claimed as late as can be: when the link's cap lets this sender send, and no more
+/// than <see cref="PullPace"/> says.
+/// </summary>
+internal sealed class PullJob(PullSource source, PullPace pace) : BulkJob
 {
     public override void Run(PageSender sender)
     {
-        int count;
-        while ((count = source.Claim(sender.Chunk.AsSpan(0, chunkPages))) > 0)
-            sender.SendPages(count, PageFlags.Frozen | PageFlags.Pull, 0);
+        int unsent = 0;
+        while (true)
+        {
+            sender.AwaitTurn();
+            if (pace.UnsentBytes is var allowed && allowed != unsent)
+                sender.Channel.KeepQueueShort(unsent = allowed);
+            int count = source.Claim(sender.Chunk.AsSpan(0, pace.FramePages));
+            if (count == 0)
+                return;
+            pace.Sent(sender.SendPages(count, PageFlags.Frozen | PageFlags.Pull, 0));
+        }
     }
 }

@@ -62,8 +62,11 @@ internal sealed class PageSender
     /// <summary>The table of the frame sent last: what became of each page.</summary>
     public PageTableBuilder Sent => _table;
 
-    /// <summary>Sends the first <paramref name="count"/> pages of <see cref="Chunk"/>. They are present at this end, or may be made by a touch.</summary>
-    public void SendPages(int count, PageFlags flags, ulong round)
+    /// <summary>Waits until the link's cap lets this sender send. What is then sent with <see cref="PageFlags.Pull"/> is charged and waits no more.</summary>
+    public void AwaitTurn() => _cap?.AwaitTurn(_ended);
+
+    /// <summary>Sends the first <paramref name="count"/> pages of <see cref="Chunk"/>. They are present at this end, or may be made by a touch. Returns the bytes on the wire.</summary>
+    public long SendPages(int count, PageFlags flags, ulong round)
     {
         _table.Clear();
         nint start = _memory.Address;
@@ -91,7 +94,7 @@ internal sealed class PageSender
                 _table.AddData(page, digest);
         }
 
-        SendTable(flags, round);
+        return SendTable(flags, round);
     }
 
     /// <summary>Says of the first <paramref name="count"/> pages of <see cref="Chunk"/> that they read as zeros, without touching them.</summary>
@@ -117,14 +120,15 @@ internal sealed class PageSender
         Channel.Send(FrameKind.Digests, (ulong)run.First, _digests.AsSpan(0, run.Count * DigestPiece.DigestSize));
     }
 
-    private void SendTable(PageFlags flags, ulong round)
+    private long SendTable(PageFlags flags, ulong round)
     {
         long bytes = FrameHeader.Size + _table.TableLength + ((long)_table.DataPages * _memory.PageSize);
-        if (Channel.Kind == ChannelKind.Urgent)
+        if ((flags & PageFlags.Pull) != PageFlags.None)
             _cap?.Charge(bytes);
         else
             _cap?.Wait(bytes, _ended);
         Channel.SendPages(_table, _memory.Address, _memory.PageSize, flags, round);
         _counters.Add(_table.DataPages, _table.Pages - _table.DataPages);
+        return bytes;
     }
 }

@@ -6,16 +6,22 @@ namespace Fabric.Transfer.Outgoing;
 
 /// <summary>
 /// What the destination still lacks. A page is claimed, atomically, by whoever is about to send it: one bulk sender or the urgent one; whoever
-/// comes second does not send it. So each page crosses at most once. <see cref="ClaimWanted"/> and <see cref="ClaimAround"/>: the urgent thread alone; all
+/// comes second does not send it. So each page crosses at most once. <see cref="ClaimWanted"/>, <see cref="ClaimAhead"/> and <see cref="ClaimAround"/>: the urgent thread alone; all
 /// else: any thread.
 /// </summary>
 /// <param name="missing">What the destination lacks; <paramref name="order"/> was made for the same map.</param>
 /// <param name="pages">How many that are.</param>
 internal sealed class PullSource(PageBitmap missing, long pages, IPageOrder order)
 {
+    /// <summary>Pages on a walk's way that others have sent are stepped over, so many times what is asked for.</summary>
+    private const int Reach = 8;
+
     private readonly Lock _gate = new();
     private readonly long[] _faulted = new long[WantList.MaxPages];
     private long _left = pages;
+
+    /// <summary>The newest page that <see cref="ClaimWanted"/> claimed: the urgent thread's.</summary>
+    public long LastFault { get; private set; }
 
     /// <summary>Pages that nobody claimed yet.</summary>
     public long Left => Volatile.Read(ref _left);
@@ -31,8 +37,35 @@ internal sealed class PullSource(PageBitmap missing, long pages, IPageOrder orde
     }
 
     /// <summary>
-    /// Claims what is missing in the aligned blocks of 2^<paramref name="shift"/> pages around claimed pages; those come first in
-    /// <paramref name="wanted"/>, ascending. Returns how many were added behind them; the span is large enough for any.
+    /// Claims what is missing on the way of a walk, ascending, at most what fits into <paramref name="pages"/>. The search goes from <paramref name="next"/> on and ends with that many pages, or when it has
+    /// looked at <see cref="Reach"/> times as many. Tells the order. Returns how many.
+    /// </summary>
+    public int ClaimAhead(ref long next, bool forward, Span<long> pages)
+    {
+        int step = forward ? 1 : -1;
+        long first = next;
+        int claimed = 0;
+        for (int looked = 0; looked < Reach * pages.Length && claimed < pages.Length && (ulong)next < (ulong)missing.Length; looked++, next += step)
+        {
+            if (missing[next] && missing.AtomicClear(next))
+                pages[claimed++] = next;
+        }
+
+        if (!forward)
+            pages[..claimed].Reverse();
+        Interlocked.Add(ref _left, -claimed);
+        if (next != first)
+        {
+            lock (_gate)
+                order.WentAlong(Math.Min(first, next - step), Math.Max(first, next - step));
+        }
+
+        return claimed;
+    }
+
+    /// <summary>
+    /// Claims what is missing in the aligned blocks of 2^<paramref name="shift"/> pages around pages that <see cref="ClaimWanted"/> has just claimed; those come first in
+    /// <paramref name="wanted"/>, ascending. Tells the order. Returns how many were added behind them; the span is large enough for any.
     /// </summary>
     public int ClaimAround(Span<long> wanted, int claimed, int shift)
     {
@@ -53,6 +86,9 @@ internal sealed class PullSource(PageBitmap missing, long pages, IPageOrder orde
         }
 
         Interlocked.Add(ref _left, claimed - end);
+        long newest = LastFault >> shift << shift;
+        lock (_gate)
+            order.WentAlong(newest, Math.Min(newest + (1L << shift), missing.Length) - 1);
         return end - claimed;
     }
 
@@ -72,6 +108,7 @@ internal sealed class PullSource(PageBitmap missing, long pages, IPageOrder orde
         if (kept == 0)
             return 0;
         Interlocked.Add(ref _left, -kept);
+        LastFault = _faulted[kept - 1];
         lock (_gate)
         {
             foreach (long page in _faulted.AsSpan(0, kept))

@@ -58,6 +58,9 @@ public enum PageFlags
 
     /// <summary>The pages belong to the pull: they are installed for a running guest.</summary>
     Pull = 2,
+
+    /// <summary>The pages were asked for, and are sent for that reason.</summary>
+    Wanted = 4,
 }
 
 /// <summary>The 32 bytes before every body. <paramref name="TableLength"/>: bytes of the table at the head of a Pages body, else 0.</summary>
