@@ -125,10 +125,10 @@ public sealed record MigrationStats
     public int Rounds { get; init; }
     public long RemainingBytes { get; init; }
 
-    /// <summary>Bytes a second that the guest dirties, measured over the last round.</summary>
+    /// <summary>Bytes a second of pages that the guest writes and had not just written before, measured all through the push.</summary>
     public long? DirtyRate { get; init; }
 
-    /// <summary>Bytes a second that crossed the wire, measured over the last round.</summary>
+    /// <summary>Bytes a second that crosses the wire, a moving average over the push.</summary>
     public long? WireRate { get; init; }
 
     /// <summary>Guest stopped → guest runs at the destination, as the source measures it: both ways of the network are in it.</summary>
@@ -138,6 +138,10 @@ public sealed record MigrationStats
     public double? ResumeMs { get; init; }
 
     public double? ExpectedDowntimeMs { get; init; }
+
+    /// <summary>Per cent of its CPU time that the guest is left while it is pushed; null when nothing holds it back.</summary>
+    public int? CpuPercent { get; init; }
+
     public long? NetworkFaults { get; init; }
     public long? MinorFaults { get; init; }
     public double? FaultMedianUs { get; init; }

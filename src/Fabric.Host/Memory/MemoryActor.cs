@@ -35,6 +35,7 @@ internal sealed partial class MemoryActor(IActorRef<VmMessage> vm, IDataPlane pl
     protected override ValueTask StoppingAsync()
     {
         _progress?.Dispose();
+        Unthrottle(_outgoing);
         ReleaseBeside(TransferOf(_outgoing));
         LeaveIncoming();
         return ValueTask.CompletedTask;
@@ -56,6 +57,7 @@ internal sealed partial class MemoryActor(IActorRef<VmMessage> vm, IDataPlane pl
             case ConnectAgain m: OnConnectAgain(m); break;
             case NextRound m: OnNextRound(m); break;
             case RoundEnded m: OnRoundEnded(m); break;
+            case SpeedChanged m: OnSpeedChanged(m); break;
             case OutgoingBroke m: OnOutgoingBroke(m); break;
             case OutgoingOver m: OnOutgoingOver(m); break;
             case Served m: OnServed(m); break;
@@ -73,7 +75,7 @@ internal sealed partial class MemoryActor(IActorRef<VmMessage> vm, IDataPlane pl
     private void OnReportProgress()
     {
         if (TransferOf(_outgoing) is { } outgoing && RouteOf(_outgoing) is { } route)
-            vm.TryTell(new Progress(route.Terms.Migration, outgoing.Snapshot()));
+            vm.TryTell(new Progress(route.Terms.Migration, outgoing.Snapshot() with { CpuPercent = _outgoing is OutgoingState.Pushing { History.CpuPercent: < 100 and var percent } ? percent : null }));
         if (_incoming is IncomingState.Receiving incoming)
         {
             var stats = incoming.Transfer.Snapshot();
