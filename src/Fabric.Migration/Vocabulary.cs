@@ -14,10 +14,10 @@ public enum MigrationMode
     /// <summary>stop-and-copy, pull.</summary>
     [JsonStringEnumMemberName("post-copy")] PostCopy,
 
-    /// <summary>one push round, stop-and-copy, pull of what has become stale.</summary>
+    /// <summary>one push round (or up to three, while each halves what is left), stop-and-copy, pull of what has become stale.</summary>
     [JsonStringEnumMemberName("hybrid")] Hybrid,
 
-    /// <summary>pre-copy while it converges, hybrid when it does not. A record of a migration names what was done, never <c>auto</c>.</summary>
+    /// <summary>pre-copy while it converges, hybrid when it does not, decided also in the middle of a round. A record of a migration names what was done, never <c>auto</c>.</summary>
     [JsonStringEnumMemberName("auto")] Auto,
 }
 
@@ -71,7 +71,7 @@ public enum PageOrder
 /// JSON reader keeps the defaults of parameters only: a request that leaves a field out gets its default.
 /// </summary>
 /// <param name="Mode">How it is moved.</param>
-/// <param name="MaxDowntimeMs">Longest pause of the guest that pre-copy may plan for, in milliseconds; 1 to 60 000.</param>
+/// <param name="MaxDowntimeMs">Longest pause of the guest that may be planned for, in milliseconds; 1 to 60 000. Pre-copy that cannot keep it fails.</param>
 /// <param name="BandwidthBytesPerSecond">Bytes a second on the wire for this migration, or null for no cap of its own.</param>
 /// <param name="Verify">What is compared.</param>
 /// <param name="BulkConnections">Bulk connections, 1 to <see cref="Limits.BulkConnections"/>.</param>

@@ -86,7 +86,15 @@ public sealed class LookTests
     {
         await using TransferPair pair = await FilledAsync();
         using CancellationTokenSource stop = new();
-        Thread writer = new(() =>
+        Thread writer = new(Write) { IsBackground = true };
+        writer.Start();
+        for (int round = 0; round < 3; round++)
+            await pair.Outgoing.PushRoundAsync(default);
+        await stop.CancelAsync();
+        writer.Join();
+        await FinishAsync(pair);
+
+        void Write()
         {
             Random random = new(seed);
             // Half of the writes go to an eighth of the pages: hot ones, and others before and behind the cursor.
@@ -96,13 +104,7 @@ public sealed class LookTests
                     pair.Source.GuestWrite(i % 2 == 0 ? random.NextInt64(Pages) : (Pages / 2) + random.NextInt64(Pages / 8), version);
                 Thread.Yield();
             }
-        }) { IsBackground = true };
-        writer.Start();
-        for (int round = 0; round < 3; round++)
-            await pair.Outgoing.PushRoundAsync(default);
-        await stop.CancelAsync();
-        writer.Join();
-        await FinishAsync(pair);
+        }
     }
 
     /// <summary>The rule on which the claim rests, without threads: only a page that nobody has taken yet may be left out of what is dirty.</summary>
