@@ -12,7 +12,7 @@ public static class ErrorAnswers
     {
         ErrorCodes.InvalidArgument or ErrorCodes.Malformed => StatusCodes.Status400BadRequest,
         ErrorCodes.NotFound => StatusCodes.Status404NotFound,
-        ErrorCodes.AlreadyExists or ErrorCodes.Ambiguous or ErrorCodes.Conflict or ErrorCodes.Incompatible or ErrorCodes.Cancelled => StatusCodes.Status409Conflict,
+        ErrorCodes.AlreadyExists or ErrorCodes.Ambiguous or ErrorCodes.Conflict or ErrorCodes.Incompatible or ErrorCodes.Cancelled or ErrorCodes.NotConverging => StatusCodes.Status409Conflict,
         ErrorCodes.Lost => StatusCodes.Status410Gone,
         ErrorCodes.RefusedByEpoch or ErrorCodes.RefusedBySafety => StatusCodes.Status412PreconditionFailed,
         ErrorCodes.Unsupported => StatusCodes.Status501NotImplemented,

@@ -49,6 +49,9 @@ public static class ErrorCodes
     /// <summary>A host has as many moves as its limits allow; the same command is obeyed when one of them is over.</summary>
     public const string Busy = "busy";
 
+    /// <summary>A push cannot keep the downtime that it was allowed; the VM runs on where it was.</summary>
+    public const string NotConverging = "not-converging";
+
     public const string Lost = "lost";
     public const string Corrupt = "corrupt";
     public const string MachineFailed = "machine-failed";

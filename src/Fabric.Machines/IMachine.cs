@@ -42,6 +42,9 @@ public interface IMachine : IAsyncDisposable
     /// <summary>Null where the machine has no balloon device.</summary>
     IBalloon? Balloon { get; }
 
+    /// <summary>Null where nothing can hold the guest back.</summary>
+    IThrottle? Throttle => null;
+
     /// <summary>Everything a restarted agent needs to adopt this machine; JSON, kept by the agent beside its ledger.</summary>
     string AdoptionRecord { get; }
 
@@ -192,6 +195,22 @@ public interface IBalloon
 
     /// <summary>The last statistics; null before the guest's first report.</summary>
     ValueTask<BalloonStatistics?> QueryStatisticsAsync(CancellationToken cancellation);
+}
+
+/// <summary>
+/// Holds a running guest back, so that it writes less than the wire carries. Whoever sets it lifts it: nothing else does, except that a machine that is adopted, or let go of, is at its
+/// full speed.
+/// </summary>
+public interface IThrottle
+{
+    /// <summary>
+    /// Leaves the guest's vCPUs at most so many per cent, 1 to 99, of the CPU time that they could have. A <see cref="Lift"/> that is called before this returns wins.
+    /// </summary>
+    /// <exception cref="FabricException">unsupported: this host does not allow it; machine-failed: the machine is gone.</exception>
+    ValueTask SetAsync(int percent, CancellationToken cancellation);
+
+    /// <summary>The guest has its full speed again. At once, idempotent, any thread; harmless when the machine is gone.</summary>
+    void Lift();
 }
 
 /// <summary>Makes machines of one kind and finds them again.</summary>

@@ -61,7 +61,7 @@ public static partial class Brain
             case { Phase: SourcePhase.Converged } converged:
                 // Not while the destination cannot say that it still waits; the source goes on with its rounds meanwhile.
                 return seen.Destination.Current && seen.DestinationFact(plan.Id) is { Phase: DestinationPhase.Prepared or DestinationPhase.Ready }
-                    ? Decision.Write(new HandOverIntended(seen.Now, plan.TokenEpoch, HandOverKind(plan.Options.Mode, converged.Mode)))
+                    ? Decision.Write(new HandOverIntended(seen.Now, plan.TokenEpoch, HandOverKind(plan.Options.Mode, converged.Mode), converged.Why))
                     : Decision.Wait(wake);
             default:
                 return Decision.Wait(wake);

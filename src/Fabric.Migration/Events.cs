@@ -15,8 +15,8 @@ public sealed record DestinationPrepared(DateTimeOffset At, IncomingPlace Place)
 /// <summary>The source said that it copies.</summary>
 public sealed record PushStarted(DateTimeOffset At) : MigrationEvent(At);
 
-/// <summary>Intent, before the command: the source may stop the VM and pass the token. <paramref name="Kind"/>: PreCopy (nothing missing) or PostCopy (the rest is pulled).</summary>
-public sealed record HandOverIntended(DateTimeOffset At, Epoch Epoch, MigrationMode Kind) : MigrationEvent(At);
+/// <summary>Intent, before the command: the source may stop the VM and pass the token. <paramref name="Kind"/>: PreCopy (nothing missing) or PostCopy (the rest is pulled). <paramref name="Why"/>: what the source's rounds showed.</summary>
+public sealed record HandOverIntended(DateTimeOffset At, Epoch Epoch, MigrationMode Kind, string? Why = null) : MigrationEvent(At);
 
 /// <summary>
 /// The hosts' ledgers hold a hand-over of this migration that the journal does not: its store was put back to an older copy. From here on it is as intended.

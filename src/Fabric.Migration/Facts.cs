@@ -69,7 +69,9 @@ public enum DestinationPhase
     [JsonStringEnumMemberName("lost")] Lost,
 }
 
-public sealed record SourceFact(MigrationId Migration, SourcePhase Phase, Epoch HandOverEpoch, MigrationMode Mode, MigrationStats Stats, FabricError? Error = null);
+/// <summary><paramref name="Why"/>: in <see cref="SourcePhase.Converged"/>, what the rounds showed.</summary>
+public sealed record SourceFact(
+    MigrationId Migration, SourcePhase Phase, Epoch HandOverEpoch, MigrationMode Mode, MigrationStats Stats, FabricError? Error = null, string? Why = null);
 
 public sealed record DestinationFact(MigrationId Migration, DestinationPhase Phase, Epoch HandOverEpoch, MigrationStats Stats, FabricError? Error = null);
 

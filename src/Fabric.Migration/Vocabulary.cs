@@ -14,10 +14,10 @@ public enum MigrationMode
     /// <summary>stop-and-copy, pull.</summary>
     [JsonStringEnumMemberName("post-copy")] PostCopy,
 
-    /// <summary>one push round, stop-and-copy, pull of what has become stale.</summary>
+    /// <summary>one push round (or up to three, while each halves what is left), stop-and-copy, pull of what has become stale.</summary>
     [JsonStringEnumMemberName("hybrid")] Hybrid,
 
-    /// <summary>pre-copy while it converges, hybrid when it does not. A record of a migration names what was done, never <c>auto</c>.</summary>
+    /// <summary>pre-copy while it converges, hybrid when it does not, decided also in the middle of a round. A record of a migration names what was done, never <c>auto</c>.</summary>
     [JsonStringEnumMemberName("auto")] Auto,
 }
 
@@ -71,7 +71,7 @@ public enum PageOrder
 /// JSON reader keeps the defaults of parameters only: a request that leaves a field out gets its default.
 /// </summary>
 /// <param name="Mode">How it is moved.</param>
-/// <param name="MaxDowntimeMs">Longest pause of the guest that pre-copy may plan for, in milliseconds; 1 to 60 000.</param>
+/// <param name="MaxDowntimeMs">Longest pause of the guest that may be planned for, in milliseconds; 1 to 60 000. Pre-copy that cannot keep it fails.</param>
 /// <param name="BandwidthBytesPerSecond">Bytes a second on the wire for this migration, or null for no cap of its own.</param>
 /// <param name="Verify">What is compared.</param>
 /// <param name="BulkConnections">Bulk connections, 1 to <see cref="Limits.BulkConnections"/>.</param>
@@ -125,10 +125,10 @@ public sealed record MigrationStats
     public int Rounds { get; init; }
     public long RemainingBytes { get; init; }
 
-    /// <summary>Bytes a second that the guest dirties, measured over the last round.</summary>
+    /// <summary>Bytes a second of pages that the guest writes and had not just written before, measured all through the push.</summary>
     public long? DirtyRate { get; init; }
 
-    /// <summary>Bytes a second that crossed the wire, measured over the last round.</summary>
+    /// <summary>Bytes a second that crosses the wire, a moving average over the push.</summary>
     public long? WireRate { get; init; }
 
     /// <summary>Guest stopped → guest runs at the destination, as the source measures it: both ways of the network are in it.</summary>
@@ -138,6 +138,9 @@ public sealed record MigrationStats
     public double? ResumeMs { get; init; }
 
     public double? ExpectedDowntimeMs { get; init; }
+
+    /// <summary>Per cent of its CPU time that the guest is left while it is pushed; null when nothing holds it back.</summary>
+    public int? CpuPercent { get; init; }
 
     /// <summary>Pages that the guest waited for and that had to be asked for. Of the whole pull, however many streams it took.</summary>
     public long? NetworkFaults { get; init; }

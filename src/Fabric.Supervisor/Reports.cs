@@ -21,7 +21,7 @@ internal static class Reports
         var mode = end?.Outcome.Mode ?? (plan.Options.Mode == MigrationMode.Auto && source is { Mode: not MigrationMode.Auto } named ? named.Mode : plan.Options.Mode);
         var error = end?.Error ?? (state as Aborting)?.Cause;
         return new MigrationReport(
-            plan.Id, plan.Vm, plan.Source, plan.Destination, mode, state.Name, plan.Options.Reason, error is null ? null : new ErrorBodyShort(error.Code, error.Message),
+            plan.Id, plan.Vm, plan.Source, plan.Destination, mode, state.Name, plan.Options.Reason, error is null ? null : new ErrorBodyShort(error.Code, error.Hint is null ? error.Message : $"{error.Message} {error.Hint}"),
             plan.PlannedAt, end is null ? null : (end.Since - plan.PlannedAt).TotalMilliseconds, stats.DowntimeMs, stats.ResumeMs, stats.Rounds,
             new MemoryReport(TotalBytes(stats, plan), stats.WireBytes, stats.PagesSent, stats.PagesZero, stats.PagesResent, NoOtherSources),
             new FaultReport(stats.NetworkFaults, stats.MinorFaults, stats.FaultMedianUs, stats.FaultP99Us, stats.FaultStallMs),
@@ -94,7 +94,7 @@ internal static class Reports
         long left = begun ? Math.Clamp(stats.RemainingBytes, 0, total) : total;
         double? eta = stats.WireRate is > 0 and var rate && now >= plan.PlannedAt ? left / (double)rate : null;
         return new ProgressReport(
-            state.Name, begun && total > 0 ? 100.0 * (total - left) / total : null, total - left, left, stats.WireRate, stats.DirtyRate, stats.Rounds, eta, stats.ExpectedDowntimeMs);
+            state.Name, begun && total > 0 ? 100.0 * (total - left) / total : null, total - left, left, stats.WireRate, stats.DirtyRate, stats.Rounds, eta, stats.ExpectedDowntimeMs, stats.CpuPercent);
     }
 
     private static string Word(VmState vm, HostLevel? level, VmFact? fact) => vm switch

@@ -8,8 +8,21 @@ namespace Fabric.Transfer;
 /// <summary>What both ends agree on before the first page. Sent by the source, checked by the destination.</summary>
 public sealed record TransferTerms(MigrationId Migration, int PageSize, long PageCount, int BulkConnections, VerifyLevel Verify);
 
-/// <summary>One push round. Pages, bytes on the wire, and how long it took until the destination confirmed all of it.</summary>
-public sealed record RoundReport(int Round, long PagesSent, long PagesZero, long WireBytes, TimeSpan Elapsed, long DirtyAfter);
+/// <summary>What is known of a push while it goes on: of the guest, of the wire, and of what is left to be sent.</summary>
+/// <param name="SentPages">Pages sent so far in all rounds, each as often as it was sent, zeros among them.</param>
+/// <param name="LeftPages">Pages of the round under way whose turn is still to come; 0 at its end.</param>
+/// <param name="DirtyPages">Pages that have to be sent after this round: written since they were sent, or held back.</param>
+/// <param name="HotPages">Pages that the guest writes all the time, as it looks; some of <paramref name="DirtyPages"/>.</param>
+/// <param name="FreshPagesPerSecond">How fast the guest writes pages that it has not just written before; 0 while that is not known.</param>
+/// <param name="WireRate">Bytes a second on the wire; 0 while that is not known.</param>
+/// <param name="MemoryPages">Pages that were no holes when the first round began.</param>
+public sealed record PushLook(long SentPages, long LeftPages, long DirtyPages, long HotPages, double FreshPagesPerSecond, double WireRate, long MemoryPages);
+
+/// <summary>
+/// One push round. Pages, bytes on the wire, and how long it took until the destination confirmed all of it. <paramref name="DirtyAfter"/>: pages that have to be sent after it,
+/// also those that it held back or did not come to. <paramref name="Last"/>: what was known at its end; null where a transfer does not look.
+/// </summary>
+public sealed record RoundReport(int Round, long PagesSent, long PagesZero, long WireBytes, TimeSpan Elapsed, long DirtyAfter, PushLook? Last = null);
 
 /// <summary>How a stopped VM's remainder is handed over.</summary>
 public enum HandOverKind
@@ -34,10 +47,13 @@ public interface IOutgoingTransfer : IAsyncDisposable
     Task<FabricError?> Over { get; }
 
     /// <summary>
-    /// First call: every present page. Later calls: what became dirty meanwhile. Returns after the destination confirmed all of it.
-    /// Reports how many pages are dirty at its end, without re-arming them.
+    /// First call: every present page. Later calls: what became dirty meanwhile. Pages that are expected to be written again before the round is over
+    /// are held back: they stay dirty. Returns after the destination confirmed all that was sent, with how many pages are dirty then.
     /// </summary>
-    Task<RoundReport> PushRoundAsync(CancellationToken cancellation);
+    /// <param name="goesOn">
+    /// Asked in the middle of a long round, on any thread: false breaks the round off, and what it did not come to stays dirty. A transfer that does not look never asks.
+    /// </param>
+    Task<RoundReport> PushRoundAsync(Func<PushLook, bool> goesOn, CancellationToken cancellation);
 
     /// <summary>
     /// With the VM still running, and no push round after it: does what <see cref="FinishStoppedAsync"/> would otherwise do while the guest stands
@@ -60,6 +76,16 @@ public interface IOutgoingTransfer : IAsyncDisposable
 
     /// <summary>After a <see cref="HandOverKind.Pull"/> hand-over: answers wanted pages and pushes the others until the destination has all.</summary>
     Task ServePullAsync(CancellationToken cancellation);
+}
+
+public static class WholeRounds
+{
+    /// <summary>A push round that nothing breaks off.</summary>
+    public static Task<RoundReport> PushRoundAsync(this IOutgoingTransfer transfer, CancellationToken cancellation)
+    {
+        ArgumentNullException.ThrowIfNull(transfer);
+        return transfer.PushRoundAsync(static _ => true, cancellation);
+    }
 }
 
 /// <summary>What the destination's agent does when the stream says so. Called by the incoming transfer, one call at a time.</summary>

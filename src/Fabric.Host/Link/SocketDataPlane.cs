@@ -114,7 +114,7 @@ public sealed class SocketDataPlane : IDataPlane
 
         public Task<FabricError?> Over => inner.Over;
 
-        public Task<RoundReport> PushRoundAsync(CancellationToken cancellation) => inner.PushRoundAsync(cancellation);
+        public Task<RoundReport> PushRoundAsync(Func<PushLook, bool> goesOn, CancellationToken cancellation) => inner.PushRoundAsync(goesOn, cancellation);
 
         public Task PrepareFinishAsync(HandOverKind kind, CancellationToken cancellation) => inner.PrepareFinishAsync(kind, cancellation);
 

@@ -8,12 +8,12 @@ using Microsoft.Extensions.Logging;
 
 namespace Fabric.Host.Memory;
 
-/// <summary>The source half: rounds, the quiet stream of the hand-over, serving the pull.</summary>
+/// <summary>The source half: the stream, its hand-over, serving the pull. Rounds are in <c>MemoryActor.Rounds.cs</c>.</summary>
 internal sealed partial class MemoryActor
 {
     private void OnBeginPush(BeginPush m)
     {
-        LeaveOutgoing(new OutgoingState.Connecting(m.Route, m.Options, m.Memory));
+        LeaveOutgoing(new OutgoingState.Connecting(m.Route, m.Options, m.Memory, m.Throttle));
         StartProgress();
         Connect(m.Route, m.Memory);
     }
@@ -39,11 +39,12 @@ internal sealed partial class MemoryActor
             case OutgoingState.Connecting s when s.Route.Terms.Migration == m.Migration && s.Options.Mode == MigrationMode.PostCopy:
                 WatchEnd(m.Transfer);
                 _outgoing = new OutgoingState.Still(s.Route, m.Transfer, s.Memory);
-                vm.TryTell(new PushConverged(m.Migration, MigrationMode.PostCopy));
+                vm.TryTell(new PushConverged(m.Migration, MigrationMode.PostCopy, "post-copy pushes nothing first"));
                 break;
             case OutgoingState.Connecting s when s.Route.Terms.Migration == m.Migration:
                 WatchEnd(m.Transfer);
-                StartRound(new OutgoingState.Pushing(s.Route, s.Options, m.Transfer, s.Memory, new PushHistory(Context.Time.GetTimestamp(), []), RoundRuns: false, Converged: null, Quiet: null));
+                StartRound(new OutgoingState.Pushing(
+                    s.Route, s.Options, m.Transfer, s.Memory, PushHistory.Begin(Context.Time.GetTimestamp()), RoundRuns: false, Converged: null, Quiet: null, s.Throttle));
                 break;
             case OutgoingState.Reconnecting s when s.Route.Terms.Migration == m.Migration:
                 Serve(s.Route, m.Transfer, s.Memory, s.Before);
@@ -74,103 +75,10 @@ internal sealed partial class MemoryActor
         }
     }
 
-    private void StartRound(OutgoingState.Pushing pushing)
-    {
-        _outgoing = pushing with { RoundRuns = true };
-        var transfer = pushing.Transfer;
-        Context.PipeToSelf<MemoryMessage>(
-            async stopping => new RoundEnded(transfer, await transfer.PushRoundAsync(stopping)),
-            static ended => ended,
-            error => new OutgoingBroke(transfer, error));
-    }
-
-    private void OnNextRound(NextRound m)
-    {
-        if (_outgoing is OutgoingState.Pushing { RoundRuns: false } s && ReferenceEquals(s.Transfer, m.Transfer))
-            StartRound(s);
-    }
-
-    private void OnRoundEnded(RoundEnded m)
-    {
-        if (_outgoing is not OutgoingState.Pushing s || !ReferenceEquals(s.Transfer, m.Transfer))
-            return;
-        metrics.Round(m.Report.PagesSent);
-        s = s with { RoundRuns = false, History = s.History.Add(m.Report) };
-        _outgoing = s;
-        if (s.Quiet is { } asked)
-        {
-            GoStill(s, asked);
-            return;
-        }
-
-        if (s.Transfer.Over is { IsCompletedSuccessfully: true, Result: { } error })
-        {
-            // It broke behind the round's last confirmation.
-            OnOutgoingBroke(new OutgoingBroke(s.Transfer, error));
-            return;
-        }
-
-        if (s.Converged is null && Decide(s) is { } mode)
-        {
-            s = s with { Converged = mode };
-            _outgoing = s;
-            OnReportProgress();
-            vm.TryTell(new PushConverged(s.Route.Terms.Migration, mode));
-        }
-
-        switch (s.Converged)
-        {
-            case null:
-                StartRound(s);
-                break;
-            case MigrationMode.PreCopy:
-                // Rounds go on until the hand-over is ordered, so that little is left to copy; a short pause keeps an idle guest's rounds from spinning.
-                Context.TellAfter(IdlePause, new NextRound(s.Transfer));
-                break;
-            default:
-                // The rest will be pulled: copying more now would be sent twice.
-                break;
-        }
-    }
-
-    private MigrationMode? Decide(OutgoingState.Pushing s)
-    {
-        var decision = Convergence.Decide(ConvergenceInputs.From(s.Options, s.History, Context.Time.GetElapsedTime(s.History.Started)));
-        if (decision.SwitchTo is not { } mode)
-            return null;
-        logger.LogInformation("Push of migration {Migration} has converged after {Rounds} rounds: {Reason}.", s.Route.Terms.Migration, s.History.Rounds.Count, decision.Reason);
-        return mode == MigrationMode.PostCopy ? MigrationMode.Hybrid : mode;
-    }
-
-    private void OnStopRounds(StopRounds m)
-    {
-        switch (_outgoing)
-        {
-            case OutgoingState.Still:
-                WithStill(m.Reply, (transfer, stopping) => transfer.PrepareFinishAsync(m.Kind, stopping));
-                break;
-            case OutgoingState.Pushing { RoundRuns: false } s:
-                GoStill(s, m);
-                break;
-            case OutgoingState.Pushing s:
-                _outgoing = s with { Quiet = m };
-                break;
-            default:
-                m.Reply.Fail(NoStream());
-                break;
-        }
-    }
-
     /// <summary>Whoever asks for a stream that broke hears why, not only that it is gone.</summary>
     private FabricError NoStream() => _outgoing is OutgoingState.None { Why: { } why }
         ? why
         : new FabricError(ErrorCodes.Conflict, $"The outgoing stream is {_outgoing.GetType().Name.ToLowerInvariant()}; there is nothing to finish.");
-
-    private void GoStill(OutgoingState.Pushing s, StopRounds asked)
-    {
-        _outgoing = new OutgoingState.Still(s.Route, s.Transfer, s.Memory);
-        OnStopRounds(asked);
-    }
 
     private void OnServePulling()
     {
@@ -256,9 +164,11 @@ internal sealed partial class MemoryActor
         Context.TellAfter(Backoff(next.Attempt), new ConnectAgain(migration));
     }
 
-    /// <summary>What the streams of a pull have counted so far.</summary>
+    /// <summary>What the present stream, and in a pull those that broke before it, have counted so far.</summary>
     private static MigrationStats? Counted(OutgoingState state) => state switch
     {
+        OutgoingState.Pushing s => s.Transfer.Snapshot() with { CpuPercent = s.History.CpuPercent < 100 ? s.History.CpuPercent : null },
+        OutgoingState.Still s => s.Transfer.Snapshot(),
         OutgoingState.Serving s => s.Transfer.Snapshot().After(s.Before),
         OutgoingState.Reconnecting s => s.Before,
         _ => null,
@@ -272,6 +182,7 @@ internal sealed partial class MemoryActor
 
     private void LeaveOutgoing(OutgoingState next)
     {
+        Unthrottle(_outgoing);
         ReleaseBeside(TransferOf(_outgoing));
         _outgoing = next;
     }

@@ -35,6 +35,7 @@ internal sealed partial class MemoryActor(IActorRef<VmMessage> vm, IDataPlane pl
     protected override ValueTask StoppingAsync()
     {
         _progress?.Dispose();
+        Unthrottle(_outgoing);
         ReleaseBeside(TransferOf(_outgoing));
         LeaveIncoming();
         return ValueTask.CompletedTask;
@@ -56,6 +57,7 @@ internal sealed partial class MemoryActor(IActorRef<VmMessage> vm, IDataPlane pl
             case ConnectAgain m: OnConnectAgain(m); break;
             case NextRound m: OnNextRound(m); break;
             case RoundEnded m: OnRoundEnded(m); break;
+            case SpeedChanged m: OnSpeedChanged(m); break;
             case OutgoingBroke m: OnOutgoingBroke(m); break;
             case OutgoingOver m: OnOutgoingOver(m); break;
             case Served m: OnServed(m); break;
@@ -72,8 +74,8 @@ internal sealed partial class MemoryActor(IActorRef<VmMessage> vm, IDataPlane pl
 
     private void OnReportProgress()
     {
-        if (TransferOf(_outgoing) is { } outgoing && RouteOf(_outgoing) is { } route)
-            vm.TryTell(new Progress(route.Terms.Migration, outgoing.Snapshot().After((_outgoing as OutgoingState.Serving)?.Before)));
+        if (Counted(_outgoing) is { } outgoing && RouteOf(_outgoing) is { } route)
+            vm.TryTell(new Progress(route.Terms.Migration, outgoing));
         if (_incoming is IncomingState.Receiving incoming)
         {
             var stats = incoming.Transfer.Snapshot();

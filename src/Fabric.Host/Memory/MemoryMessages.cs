@@ -10,8 +10,8 @@ namespace Fabric.Host.Memory;
 /// <summary>Everything that a VM's memory actor hears. Orders come from the VM's actor, the rest from work that it started itself.</summary>
 public abstract record MemoryMessage;
 
-/// <summary>Source: connect and copy in rounds.</summary>
-internal sealed record BeginPush(OutgoingRoute Route, MigrationOptions Options, IGuestMemory Memory) : MemoryMessage;
+/// <summary>Source: connect and copy in rounds. <paramref name="Throttle"/>: what may hold the guest back meanwhile, if anything can.</summary>
+internal sealed record BeginPush(OutgoingRoute Route, MigrationOptions Options, IGuestMemory Memory, IThrottle? Throttle) : MemoryMessage;
 
 /// <summary>Source: finish the round under way and start no other. Answered when the stream is quiet.</summary>
 internal sealed record StopRounds(HandOverKind Kind, IReply<bool> Reply) : MemoryMessage;
@@ -45,7 +45,11 @@ internal sealed record Connected(MigrationId Migration, IOutgoingTransfer Transf
 
 internal sealed record ConnectFailed(MigrationId Migration, FabricError Error) : MemoryMessage;
 
-internal sealed record RoundEnded(IOutgoingTransfer Transfer, RoundReport Report) : MemoryMessage;
+/// <summary><paramref name="Verdict"/>: what was decided in the middle of the round, which ended it; null when it came to its own end.</summary>
+internal sealed record RoundEnded(IOutgoingTransfer Transfer, RoundReport Report, ConvergenceDecision? Verdict) : MemoryMessage;
+
+/// <summary>The guest has the speed that was asked for, or (<paramref name="Error"/>) could not be given it.</summary>
+internal sealed record SpeedChanged(IOutgoingTransfer Transfer, FabricError? Error) : MemoryMessage;
 
 internal sealed record NextRound(IOutgoingTransfer Transfer) : MemoryMessage;
 

@@ -12,12 +12,15 @@ internal abstract record OutgoingState
     /// <summary><paramref name="Why"/>: what broke the stream that was here.</summary>
     internal sealed record None(FabricError? Why = null) : OutgoingState;
 
-    internal sealed record Connecting(OutgoingRoute Route, MigrationOptions Options, IGuestMemory Memory) : OutgoingState;
+    internal sealed record Connecting(OutgoingRoute Route, MigrationOptions Options, IGuestMemory Memory, IThrottle? Throttle) : OutgoingState;
 
-    /// <summary>Rounds follow each other. <paramref name="Quiet"/> is set once somebody waits for the present one to be the last.</summary>
+    /// <summary>
+    /// Rounds follow each other. <paramref name="Quiet"/> is set once somebody waits for the present one to be the last. <paramref name="Throttle"/>: what may hold the guest back; null where
+    /// nothing can. It holds the guest back in this state alone: whoever leaves the state lifts it.
+    /// </summary>
     internal sealed record Pushing(
         OutgoingRoute Route, MigrationOptions Options, IOutgoingTransfer Transfer, IGuestMemory Memory, PushHistory History,
-        bool RoundRuns, MigrationMode? Converged, StopRounds? Quiet) : OutgoingState;
+        bool RoundRuns, MigrationMode? Converged, StopRounds? Quiet, IThrottle? Throttle) : OutgoingState;
 
     /// <summary>The stream is up and no round runs: the hand-over has it.</summary>
     internal sealed record Still(OutgoingRoute Route, IOutgoingTransfer Transfer, IGuestMemory Memory) : OutgoingState;
@@ -30,9 +33,26 @@ internal abstract record OutgoingState
 }
 
 /// <summary>What the rounds so far have shown; the input of the convergence decision.</summary>
-internal sealed record PushHistory(long Started, IReadOnlyList<RoundReport> Rounds)
+/// <param name="Started">Time stamp.</param>
+/// <param name="Rounds">All of them, oldest first.</param>
+/// <param name="CpuPercent">Per cent of its CPU time that the guest is left; 100 when nothing holds it back.</param>
+/// <param name="RoundsAtOtherSpeeds">How many of the rounds were done before the guest had its present speed.</param>
+/// <param name="Steps">Decisions that belong into the record, each with its reason.</param>
+internal sealed record PushHistory(long Started, IReadOnlyList<RoundReport> Rounds, int CpuPercent, int RoundsAtOtherSpeeds, IReadOnlyList<string> Steps)
 {
+    internal static PushHistory Begin(long started) => new(started, [], 100, 0, []);
+
     internal PushHistory Add(RoundReport report) => this with { Rounds = [.. Rounds, report] };
+
+    internal PushHistory Throttled(ConvergenceDecision.Throttle decision) => this with
+    {
+        CpuPercent = decision.CpuPercent,
+        RoundsAtOtherSpeeds = Rounds.Count,
+        Steps = [.. Steps, decision.Reason],
+    };
+
+    /// <summary>Everything that was decided on the way to the end, which is <paramref name="last"/>.</summary>
+    internal string Story(string last) => string.Join("; ", Steps.Append(last));
 }
 
 /// <summary>Destination half.</summary>

@@ -36,14 +36,14 @@ internal sealed partial class VmActor
         _live.Converged = null;
         _live.LastError = null;
         _live.OutgoingStats = new MigrationStats { TotalBytes = Recorded.Spec!.MemoryBytes, RemainingBytes = Recorded.Spec!.MemoryBytes };
-        _memory.TryTell(new BeginPush(Route(Recorded.Outgoing!, resume: false), c.Options, _live.Machine.Memory));
+        _memory.TryTell(new BeginPush(Route(Recorded.Outgoing!, resume: false), c.Options, _live.Machine.Memory, _live.Machine.Throttle));
         Done(c, reply);
     }
 
     private void OnPushConverged(PushConverged m)
     {
         if (Recorded.Outgoing is { Phase: SourcePhase.Pushing } outgoing && outgoing.Migration == m.Migration)
-            _live.Converged = m.Mode;
+            _live.Converged = new Converged(m.Mode, m.Why);
     }
 
     private void OnPushBroke(PushBroke m)
@@ -105,7 +105,7 @@ internal sealed partial class VmActor
         if (_live.Machine is not { } machine || _live.Converged is null || Recorded.Outgoing?.Migration != migration)
             throw new FabricException(ErrorCodes.Conflict, $"VM '{name}' is not ready to be handed over ({Recorded.Outgoing?.Phase.ToString() ?? "no push"}).");
         var kind = c.Mode == MigrationMode.PreCopy ? HandOverKind.Complete : HandOverKind.Pull;
-        var done = c.Mode == MigrationMode.PreCopy ? MigrationMode.PreCopy : _live.Converged == MigrationMode.PostCopy ? MigrationMode.PostCopy : MigrationMode.Hybrid;
+        var done = c.Mode == MigrationMode.PreCopy ? MigrationMode.PreCopy : _live.Converged.Mode == MigrationMode.PostCopy ? MigrationMode.PostCopy : MigrationMode.Hybrid;
         Ledger.Append(new VmRecord.HandingOver(migration, c.Header.RunEpoch, done), new VmRecord.Answered(c.Header.Id, null));
         var cancel = new CancellationTokenSource();
         _live.Work = new VmWork.HandingOver(migration, c.Header.RunEpoch, cancel);

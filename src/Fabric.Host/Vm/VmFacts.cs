@@ -35,8 +35,8 @@ internal static class VmFacts
         if (ledger.Outgoing is not { } entry)
             return null;
         var phase = entry.Phase == SourcePhase.Pushing && live.Converged is not null ? SourcePhase.Converged : entry.Phase;
-        var mode = entry.Mode ?? live.Converged ?? entry.Options.Mode;
-        return new SourceFact(entry.Migration, phase, entry.HandOverEpoch, mode, live.OutgoingStats, entry.Error ?? live.LastError);
+        var mode = entry.Mode ?? live.Converged?.Mode ?? entry.Options.Mode;
+        return new SourceFact(entry.Migration, phase, entry.HandOverEpoch, mode, live.OutgoingStats, entry.Error ?? live.LastError, live.Converged?.Why);
     }
 
     private static DestinationFact? Incoming(VmLedgerState ledger, VmState live)

@@ -20,8 +20,8 @@ internal sealed record MachineMade(AgentCommand Command, IMachine? Machine, Fabr
 
 internal sealed record MachineExited(IMachine Machine, string How) : VmMessage;
 
-/// <summary>The push has done what it can; it goes on until it is told to stop.</summary>
-internal sealed record PushConverged(MigrationId Migration, MigrationMode Mode) : VmMessage;
+/// <summary>The push has done what it can, and <paramref name="Why"/> that is so; it goes on until it is told to stop.</summary>
+internal sealed record PushConverged(MigrationId Migration, MigrationMode Mode, string Why) : VmMessage;
 
 /// <summary>The outgoing stream broke while the VM runs here.</summary>
 internal sealed record PushBroke(MigrationId Migration, FabricError Error) : VmMessage;

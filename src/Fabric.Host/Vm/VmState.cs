@@ -18,6 +18,9 @@ internal abstract record VmWork
     internal sealed record HandingOver(MigrationId Migration, Epoch Epoch, CancellationTokenSource Cancel) : VmWork;
 }
 
+/// <summary>The rounds have done what they can: the mode that the source proposes, and why.</summary>
+internal sealed record Converged(MigrationMode Mode, string Why);
+
 /// <summary>
 /// What the actor knows beyond its ledger: true only while this process lives. Field groups by who sets them:
 /// machine: made, adopted or killed by this actor; push/pull: from the memory actor's messages; numbers: from the streams' snapshots.
@@ -30,8 +33,8 @@ internal sealed class VmState
 
     internal VmWork Work { get; set; } = new VmWork.None();
 
-    /// <summary>Set while the rounds go on after they converged: the mode that the source proposes.</summary>
-    internal MigrationMode? Converged { get; set; }
+    /// <summary>Set while the rounds go on after they converged.</summary>
+    internal Converged? Converged { get; set; }
 
     /// <summary>Set once the incoming device state is loaded.</summary>
     internal HandOverKind? ReadyFor { get; set; }

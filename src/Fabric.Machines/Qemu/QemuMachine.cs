@@ -46,6 +46,7 @@ internal sealed partial class QemuMachine : IMachine
         _memory = memory;
         _exitCode = exitCode;
         Balloon = new QemuBalloon(qmp, options, Spec.MemoryBytes);
+        Throttle = new QemuThrottle(qmp, process, options);
         _deaths = deaths;
         _death = deaths.WhenExited(process);
         Exited = DescribeDeathAsync();
@@ -56,6 +57,8 @@ internal sealed partial class QemuMachine : IMachine
     public IGuestMemory Memory => _memory;
 
     public IBalloon? Balloon { get; }
+
+    public IThrottle? Throttle { get; }
 
     public string AdoptionRecord { get; }
 
@@ -226,6 +229,8 @@ internal sealed partial class QemuMachine : IMachine
     {
         if (Interlocked.Exchange(ref _disposed, 1) != 0)
             return ValueTask.CompletedTask;
+        // A guest that this agent lets go of runs on: not at the speed of a migration that nobody drives any more.
+        Throttle?.Lift();
         _qmp.Dispose();
         _memory.Dispose();
         _deaths.Release(_process);

@@ -83,6 +83,8 @@ public sealed partial class QemuMachineFactory : IMachineFactory, IDisposable
             var machine = new QemuMachine(record, _options, _time, _log, process, qmp, events, memory, _deaths, static () => null);
             if (answers)
                 await machine.RecallAsync(cancellation);
+            // An agent that died may have held the guest back, and nothing else would give it its speed again.
+            machine.Throttle?.Lift();
             LogAdopted(record.Spec.Name.Value, record.Process.ProcessId);
             return machine;
         }

@@ -36,6 +36,7 @@ public sealed class SyntheticMachine : IMachine
 
         _guest = new SyntheticGuest(_workload, _memory);
         _vcpu = new SyntheticVcpu(_guest, _memory, _console, time, spec.Name, _workload.Rate, live);
+        Throttle = new SyntheticThrottle(_vcpu);
         _awaitsState = birth == MachineBirth.Incoming;
         if (!_awaitsState)
             _vcpu.Order(SyntheticVcpu.Run.Running);
@@ -47,6 +48,8 @@ public sealed class SyntheticMachine : IMachine
 
     /// <summary>None: this guest gives no memory back by itself.</summary>
     public IBalloon? Balloon => null;
+
+    public IThrottle? Throttle { get; }
 
     public string AdoptionRecord => JsonSerializer.Serialize(new { kind = "synthetic", name = Spec.Name.Value });
 

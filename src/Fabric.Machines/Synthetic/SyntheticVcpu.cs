@@ -35,6 +35,7 @@ internal sealed class SyntheticVcpu
     private readonly Func<bool> _interrupted;
     private volatile Run _wanted = Run.Standing;
     private volatile Run _now = Run.Standing;
+    private volatile int _cpuPercent = 100;
 
     // The runner's own: operations left in the tick under way.
     private int _leftInTick;
@@ -54,6 +55,13 @@ internal sealed class SyntheticVcpu
     }
 
     internal Run State => _now;
+
+    /// <summary>Live mode: per cent of the workload's rate that the guest is left, from its next tick on. Any thread.</summary>
+    internal int CpuPercent
+    {
+        get => _cpuPercent;
+        set => _cpuPercent = value;
+    }
 
     /// <summary>Blocks until the guest does as told: at most the length of one operation and the scheduler's mood.</summary>
     /// <exception cref="FabricException">machine-failed: it did not within 10 s.</exception>
@@ -151,7 +159,7 @@ internal sealed class SyntheticVcpu
     {
         if (--_leftInTick > 0)
             return false;
-        _leftInTick = _operationsPerTick;
+        _leftInTick = Math.Max(1, (int)(_operationsPerTick * (long)_cpuPercent / 100));
         var registers = _guest.Registers;
         registers.Tick++;
         _console.Heartbeat(registers, _time.GetUtcNow());

@@ -31,15 +31,8 @@ public sealed class WriteHistory
         return _ring[_newest];
     }
 
-    /// <summary>The generation that was begun last had nothing in it: it does not count.</summary>
-    /// <exception cref="InvalidOperationException">None was begun.</exception>
-    public void DropNewest()
-    {
-        if (_count == 0)
-            throw new InvalidOperationException("There is no generation.");
-        _newest = (_newest + Generations - 1) % Generations;
-        _count--;
-    }
+    /// <summary>The generation that was begun last, to be added to; the first one is begun where there is none.</summary>
+    public PageBitmap Latest() => _count == 0 ? Begin() : _ring[_newest];
 
     /// <summary>The generations, the newest first.</summary>
     public IReadOnlyList<PageBitmap> NewestFirst() => [.. Enumerable.Range(0, _count).Select(age => _ring[(_newest + Generations - age) % Generations])];

@@ -74,65 +74,6 @@ internal sealed class BulkWorkers
     }
 }
 
-/// <summary>
-/// A push round: the pages of a bitmap, then zero runs for pages that the destination holds and that are holes here by now.
-/// Every sender takes the next chunk from one shared cursor.
-/// </summary>
-internal sealed class PushJob(PageBitmap pages, PageBitmap? holes, PageBitmap atDestination, int chunkPages, PageFlags flags, ulong round) : BulkJob
-{
-    private readonly Lock _gate = new();
-    private long _next;
-    private long _nextHole;
-
-    public override void Run(PageSender sender)
-    {
-        int count;
-        while ((count = Take(pages, ref _next, sender.Chunk)) > 0)
-        {
-            sender.SendPages(count, flags, round);
-            Note(sender.Sent);
-        }
-
-        while (holes is not null && (count = Take(holes, ref _nextHole, sender.Chunk)) > 0)
-        {
-            sender.SendZeros(count, flags, round);
-            Note(sender.Sent);
-        }
-    }
-
-    private int Take(PageBitmap from, ref long cursor, long[] chunk)
-    {
-        lock (_gate)
-        {
-            int count = 0;
-            while (count < chunkPages && cursor >= 0)
-            {
-                cursor = from.NextSet(cursor);
-                if (cursor < 0)
-                    break;
-                chunk[count++] = cursor++;
-            }
-
-            return count;
-        }
-    }
-
-    private void Note(PageTableBuilder sent)
-    {
-        lock (_gate)
-        {
-            for (int i = 0; i < sent.Runs; i++)
-            {
-                PageRun run = sent.Run(i, out bool zero);
-                if (zero)
-                    atDestination.ClearRun(run);
-                else
-                    atDestination.SetRun(run);
-            }
-        }
-    }
-}
-
 /// <summary>The digests of all of memory, piece by piece. Nothing writes the memory meanwhile.</summary>
 internal sealed class DigestJob(PageBitmap present) : BulkJob
 {

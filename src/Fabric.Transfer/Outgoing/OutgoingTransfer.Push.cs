@@ -10,24 +10,34 @@ namespace Fabric.Transfer.Outgoing;
 //   present  what exists; read after the scan, so a page that appears later is dirty in the next scan
 //   sent     dirty ∧ present; in the first round, all that is present
 //   zeroed   what the destination holds and is a hole here (the guest gave it back): a zero run, without touching the hole
+//   held     pages of sent that the guest writes all the time: sent later, since they stay dirty
+//
+// A long round is looked at while it runs (.Looks): a scan adds to dirty what it finds, with one exception. A page that no sender has taken yet, as seen under
+// the job's gate after the scan has returned, will be read after the scan has armed it again: what was written before goes with this round, and what is written
+// later is found by a later scan. Only such a page may be left out of dirty.
 public sealed partial class OutgoingTransfer
 {
-    public async Task<RoundReport> PushRoundAsync(CancellationToken cancellation)
+    public async Task<RoundReport> PushRoundAsync(Func<PushLook, bool> goesOn, CancellationToken cancellation)
     {
+        ArgumentNullException.ThrowIfNull(goesOn);
         await AgreeAsync(cancellation);
         long began = _time.GetTimestamp();
         long wireBefore = BulkBytes();
         long dataBefore = _counters.DataPages;
         long zeroBefore = _counters.ZeroPages;
         bool first = !_pushed;
-        await Task.Run(ChooseRound, cancellation);
+        await Task.Run(() => ChooseRound(stands: false), cancellation);
+        HoldBack();
+        BeginStretch();
         long number = ++_round;
         PushJob job = NewPush(_sending, _holes, PageFlags.None);
-        await RunJobAsync(job, cancellation);
+        await RunWithLooksAsync(job, goesOn, cancellation);
         await _life.WithinAsync(BarrierAsync(job.Barrier), _settings.AnswerDeadline, "The destination's confirmation of a round", cancellation);
+        EndStretch();
         long dirtyAfter = await Task.Run(ScanDirty, cancellation);
         TimeSpan elapsed = _time.GetElapsedTime(began);
-        RoundReport report = new((int)number, _counters.DataPages - dataBefore, _counters.ZeroPages - zeroBefore, BulkBytes() - wireBefore, elapsed, dirtyAfter);
+        RoundReport report = new(
+            (int)number, _counters.DataPages - dataBefore, _counters.ZeroPages - zeroBefore, BulkBytes() - wireBefore, elapsed, dirtyAfter, LookNow(0, dirtyAfter));
         if (!first)
             Interlocked.Add(ref _resent, report.PagesSent);
         Volatile.Write(ref _dirtyRate, elapsed > TimeSpan.Zero ? (long)(dirtyAfter * _memory.PageSize / elapsed.TotalSeconds) : 0);
@@ -60,7 +70,7 @@ public sealed partial class OutgoingTransfer
         // state is there.
         bool nothingSent = kind == HandOverKind.Pull && !_pushed;
         if (!nothingSent)
-            await Task.Run(ChooseRound, cancellation);
+            await Task.Run(() => ChooseRound(stands: true), cancellation);
         byte[] state = kind == HandOverKind.Complete
             ? await SendRestAsync(deviceState, cancellation)
             : await SendMissingMapAsync(deviceState, cancellation);
@@ -108,19 +118,21 @@ public sealed partial class OutgoingTransfer
     }
 
     // Takes the dirty pages of now into _sending, the holes to be zeroed into _holes. Runs on a pool thread.
-    private void ChooseRound()
+    private void ChooseRound(bool stands)
     {
         if (!_pushed)
         {
             _memory.StartDirtyTracking();
+            _windows.Restart();
             _memory.ReadPresence(_present);
             _sending.CopyFrom(_present);
+            _firstPages = _present.CountSet();
             _holes.Clear();
             _pushed = true;
             return;
         }
 
-        TakeWrites();
+        TakeWrites(stands);
         _memory.ReadPresence(_present);
         _sending.CopyFrom(_dirty);
         _sending.And(_present);
@@ -131,36 +143,37 @@ public sealed partial class OutgoingTransfer
 
     private long ScanDirty()
     {
-        TakeWrites();
+        TakeWrites(stands: false);
         return _dirty.CountSet();
     }
 
-    // Adds the writes since the last scan to _dirty; where the pull's order wants to know, each scan is a generation of its history.
-    private void TakeWrites()
+    // Adds the writes since the last scan to _dirty; where the pull's order wants to know, what was found between two rounds is a generation of its history.
+    // Of a guest that stands nobody needs the habits any more, and each pass over a map is downtime.
+    private void TakeWrites(bool stands)
     {
-        if (_history is null)
+        if (stands && _history is null)
         {
             _memory.ScanDirty(_dirty);
             return;
         }
 
-        PageBitmap generation = _history.Begin();
-        if (_memory.ScanDirty(generation) == 0)
-            _history.DropNewest();
-        else
-            _dirty.Or(generation);
+        if (ScanWrites() == 0)
+            return;
+        _dirty.Or(_found);
+        _history?.Begin().Or(_found);
     }
 
     private PushJob NewPush(PageBitmap pages, PageBitmap? holes, PageFlags flags)
     {
         long barrier = Interlocked.Increment(ref _barrier);
-        return new PushJob(pages, holes, _atDestination, ChunkPages(pages), flags, (ulong)_round) { Barrier = barrier };
+        long count = pages.CountSet();
+        return new PushJob(pages, count, holes, _atDestination, ChunkPages(count), flags, (ulong)_round) { Barrier = barrier };
     }
 
     // A small remainder is split finely, so that all connections share it and the destination writes while this end still reads.
-    private int ChunkPages(PageBitmap pages)
+    private int ChunkPages(long pages)
     {
-        long share = pages.CountSet() / (4L * _workers.Count);
+        long share = pages / (4L * _workers.Count);
         return (int)Math.Clamp(share, 1, Math.Clamp(_settings.PushFramePages, 1, Limits.PagesPerFrame));
     }
 

@@ -5,7 +5,7 @@
 //   control         ── reads the destination's answers
 //   urgent          ── reads wanted pages, claims them, sends them at once
 //
-// Files: this one (state, answers), .Push (rounds, stopped copy), .Pull (hand-over with missing pages, serving them).
+// Files: this one (state, answers), .Push (rounds, stopped copy), .Looks (what is learnt while a round runs), .Pull (hand-over with missing pages, serving them).
 using Fabric.Core;
 using Fabric.Machines;
 using Fabric.Migration;
@@ -39,8 +39,12 @@ public sealed partial class OutgoingTransfer : IOutgoingTransfer
     private readonly PageBitmap _present;
     private readonly PageBitmap _holes;
     private readonly PageBitmap _atDestination;
+    private readonly PageBitmap _found;
+    private readonly DirtyWindows _windows;
+    private readonly WireMeter _wire = new();
     private bool _agreed;
     private bool _pushed;
+    private long _firstPages;
     private bool _looked;
 
     private int _round;
@@ -60,6 +64,7 @@ public sealed partial class OutgoingTransfer : IOutgoingTransfer
 
     // Written by the flow, read by Snapshot.
     private volatile RoundReport? _lastRound;
+    private volatile PushLook? _lastLook;
     private long _dirtyRate = -1;
     private long _resent;
     private long _resumeMicroseconds = -1;
@@ -91,6 +96,8 @@ public sealed partial class OutgoingTransfer : IOutgoingTransfer
         _present = new PageBitmap(memory.PageCount);
         _holes = new PageBitmap(memory.PageCount);
         _atDestination = new PageBitmap(memory.PageCount);
+        _found = new PageBitmap(memory.PageCount);
+        _windows = new DirtyWindows(memory.PageCount, time);
         string name = $"out-{terms.Migration.ToString()[..8]}";
         _life = new TransferLife($"Outgoing transfer {terms.Migration}", time, logger);
         _life.Own(channels.Control);
@@ -110,11 +117,13 @@ public sealed partial class OutgoingTransfer : IOutgoingTransfer
     public MigrationStats Snapshot()
     {
         RoundReport? last = _lastRound;
+        PushLook? look = _lastLook;
         PullSource? pull = _pull;
         long wire = _channels.Control.BytesSent + _channels.Urgent.BytesSent + _channels.Bulk.Sum(c => c.BytesSent);
-        // Until the first round has ended, what was not sent counts as left, also what will turn out to be a hole.
-        long remaining = pull?.Left ?? last?.DirtyAfter ?? Math.Max(0, _memory.PageCount - _counters.DataPages - _counters.ZeroPages);
-        double? rate = last is { Elapsed.Ticks: > 0 } ? last.WireBytes / last.Elapsed.TotalSeconds : null;
+        // Until something was looked at, what was not sent counts as left, also what will turn out to be a hole.
+        long remaining = pull?.Left ?? look?.LeftPages + look?.DirtyPages ?? Math.Max(0, _memory.PageCount - _counters.DataPages - _counters.ZeroPages);
+        double? rate = look is { WireRate: > 0 } ? look.WireRate : last is { Elapsed.Ticks: > 0 } ? last.WireBytes / last.Elapsed.TotalSeconds : null;
+        long? dirtied = look is { FreshPagesPerSecond: > 0 } ? (long)(look.FreshPagesPerSecond * _memory.PageSize) : Volatile.Read(ref _dirtyRate) is >= 0 and var dirty ? dirty : null;
         return new MigrationStats
         {
             TotalBytes = _memory.PageCount * _memory.PageSize,
@@ -124,7 +133,7 @@ public sealed partial class OutgoingTransfer : IOutgoingTransfer
             PagesResent = Volatile.Read(ref _resent),
             Rounds = last?.Round ?? 0,
             RemainingBytes = remaining * _memory.PageSize,
-            DirtyRate = Volatile.Read(ref _dirtyRate) is >= 0 and var dirty ? dirty : null,
+            DirtyRate = dirtied,
             WireRate = (long?)rate,
             ExpectedDowntimeMs = rate is > 0 ? remaining * _memory.PageSize / rate * 1000 : null,
             ResumeMs = Volatile.Read(ref _resumeMicroseconds) is >= 0 and var micros ? micros / 1000.0 : null,

@@ -13,8 +13,9 @@ public sealed record FaultReport(long? Network, long? Minor, double? MedianUs, d
 
 public sealed record DiskReport(long TotalBytes, long WireBytes, long BlocksPushed, long BlocksPulled);
 
-/// <summary>What is known while it runs; null after the end.</summary>
-public sealed record ProgressReport(string Phase, double? Percent, long BytesDone, long BytesLeft, long? Rate, long? DirtyRate, int Round, double? EtaSeconds, double? ExpectedDowntimeMs);
+/// <summary>What is known while it runs; null after the end. <paramref name="CpuPercent"/>: per cent of its CPU time that the guest is left; null when nothing holds it back.</summary>
+public sealed record ProgressReport(
+    string Phase, double? Percent, long BytesDone, long BytesLeft, long? Rate, long? DirtyRate, int Round, double? EtaSeconds, double? ExpectedDowntimeMs, int? CpuPercent = null);
 
 /// <summary>
 /// GET /v1/migrations/{id}: the result of a migration (the contract of <c>fabric migration show ID -o json</c>).

@@ -42,6 +42,7 @@ internal static class MigrationBoard
         ? $"{migration.Vm} {migration.Source}→{migration.Destination}: {progress.Phase}, round {progress.Round}, {Words.Percent(progress.Percent)}, "
             + $"{Words.Bytes(progress.BytesDone)} done, {Words.Bytes(progress.BytesLeft)} left, {Words.Rate(progress.Rate)}, dirty {Words.Rate(progress.DirtyRate)}, "
             + $"eta {Words.Seconds(progress.EtaSeconds)}, expected downtime {Words.Millis(progress.ExpectedDowntimeMs)}"
+            + (progress.CpuPercent is { } cpu ? $", guest held to {Words.Percent(cpu)} of its CPU time" : "")
         : $"{migration.Vm} {migration.Source}→{migration.Destination}: {migration.State}, total {Words.Millis(migration.TotalMs)}, downtime {Words.Millis(migration.DowntimeMs)}, verified {Words.YesNo(migration.Verified)}";
 
     private static string Bar(double percent)

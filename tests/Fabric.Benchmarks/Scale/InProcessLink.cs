@@ -118,7 +118,7 @@ internal sealed class InProcessLink(TimeProvider time)
             };
         }
 
-        public async Task<RoundReport> PushRoundAsync(CancellationToken cancellation)
+        public async Task<RoundReport> PushRoundAsync(Func<PushLook, bool> goesOn, CancellationToken cancellation)
         {
             long begun = link.Time.GetTimestamp();
             long pages;

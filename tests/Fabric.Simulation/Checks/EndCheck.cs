@@ -37,6 +37,8 @@ internal sealed class EndCheck(World world)
                 return $"{life.Running[0]} runs; the books say {books?.Status} at {books?.Owner}";
         }
 
+        if (world.Hosts.SelectMany(static h => h.Machines).FirstOrDefault(static m => m.CpuPercent != 100) is { } slow)
+            return $"{slow} is held to {slow.CpuPercent} % of its speed by nobody";
         return world.Hosts.Select(LeftOver).FirstOrDefault(static left => left is not null);
     }
 

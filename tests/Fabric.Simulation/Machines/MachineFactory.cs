@@ -38,7 +38,11 @@ internal sealed class MachineFactory(World world, SimHost host, SimProcess agent
         await world.DelayAsync(world.Chance.Milliseconds(1, 30));
         if (host.AdoptionFails > world.Now)
             throw new FabricException(ErrorCodes.MachineFailed, "The machine does not answer yet.");
-        return host.Machines.Find(m => m.Id == adoptionRecord) is { } machine ? new MachineHandle(world, machine, agent) : null;
+        if (host.Machines.Find(m => m.Id == adoptionRecord) is not { } machine)
+            return null;
+        if (!world.Plants.On("adopt-slow"))
+            machine.SetSpeed(100);
+        return new MachineHandle(world, machine, agent);
     }
 
     public async ValueTask SweepAsync(IReadOnlyCollection<string> adoptionRecords, CancellationToken cancellation)

@@ -17,6 +17,8 @@ internal sealed class MachineHandle(World world, SimMachine machine, SimProcess 
 
     public IBalloon? Balloon => null;
 
+    public IThrottle? Throttle => field ??= new Brake(this);
+
     public string AdoptionRecord => machine.Id;
 
     public int? ProcessId => null;
@@ -63,6 +65,33 @@ internal sealed class MachineHandle(World world, SimMachine machine, SimProcess 
     }
 
     public ValueTask DisposeAsync() => ValueTask.CompletedTask;
+
+    /// <summary>A lift is a system call and takes no time; setting asks the hypervisor first, and its answer may come behind a lift.</summary>
+    private sealed class Brake(MachineHandle handle) : IThrottle
+    {
+        private int _lifts;
+
+        public async ValueTask SetAsync(int percent, CancellationToken cancellation)
+        {
+            int lifts = _lifts;
+            await handle.QueryStatusAsync(cancellation);
+            if (lifts == _lifts && !handle.AgentDead)
+                handle.Machine.SetSpeed(percent);
+        }
+
+        public void Lift()
+        {
+            _lifts++;
+            if (!handle.AgentDead && !handle.Machine.Gone && !handle.World.Plants.On("keep-throttle"))
+                handle.Machine.SetSpeed(100);
+        }
+    }
+
+    private SimMachine Machine => machine;
+
+    private World World => world;
+
+    private bool AgentDead => agent.Dead;
 
     private static bool Do(Action action)
     {

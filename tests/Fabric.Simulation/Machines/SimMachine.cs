@@ -53,6 +53,9 @@ internal sealed class SimMachine
 
     internal PageBitmap? Dirty { get; set; }
 
+    /// <summary>Per cent of its speed that the guest is left. It belongs to the process and outlives the agent.</summary>
+    internal int CpuPercent { get; private set; } = 100;
+
     internal long? RunsSince { get; private set; }
 
     internal long? StandsSince { get; private set; }
@@ -117,6 +120,16 @@ internal sealed class SimMachine
             throw new FabricException(ErrorCodes.MachineFailed, $"{this} takes no device state now.");
         Guest = Guest.Load(state, _world.Observer.Lives);
         Status = MachineStatus.Paused;
+    }
+
+    internal void SetSpeed(int percent)
+    {
+        Require();
+        if (percent == CpuPercent)
+            return;
+        Advance();
+        CpuPercent = percent;
+        (_anchor, _sinceAnchor) = (_world.Now, 0);
     }
 
     internal void TakeDisk()
@@ -212,7 +225,7 @@ internal sealed class SimMachine
     {
         if (Status != MachineStatus.Running || Guest is not { } guest || _faulted)
             return;
-        long due = (long)((_world.Now - _anchor).TotalSeconds * guest.StepsPerSecond) - _sinceAnchor;
+        long due = (long)((_world.Now - _anchor).TotalSeconds * guest.StepsPerSecond * CpuPercent / 100) - _sinceAnchor;
         if (due <= 0)
             return;
         if (due >= 2 * guest.Working && Missing.CountSet() == 0)

@@ -53,7 +53,7 @@ internal sealed class Outgoing : TransferEnd, IOutgoingTransfer
         RemainingBytes = (_dirty.CountSet() + _unsent.CountSet()) * VmSpec.PageSize,
     };
 
-    public async Task<RoundReport> PushRoundAsync(CancellationToken cancellation)
+    public async Task<RoundReport> PushRoundAsync(Func<PushLook, bool> goesOn, CancellationToken cancellation)
     {
         await AgreeAsync(cancellation);
         long began = Process.Clock.GetTimestamp();

@@ -33,6 +33,8 @@ internal sealed class PlantedBugs(string? name)
         ["keep-disk-lock"] = "the source keeps the disk when it hands over (I2)",
         ["lost-continue"] = "one order to continue is answered and not done (I8, I9)",
         ["leak-machine"] = "a machine that was ended lives on (I8)",
+        ["keep-throttle"] = "a guest that was held back for its migration stays slow after it (I8)",
+        ["adopt-slow"] = "a guest whose agent died while it was held back stays slow (I8)",
         ["no-limits"] = "evacuations move all at once (I10)",
         ["old-answers"] = "the API answers what it answered first (I11)",
         ["skip-epoch-check"] = "an agent does what an owner of an older shard epoch sent (I5)",

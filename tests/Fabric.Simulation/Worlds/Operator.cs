@@ -25,7 +25,8 @@ internal sealed class Operator(World world)
             case Deed.Migrate:
                 if (world.Observer.Journal.Vms.GetValueOrDefault(vm)?.Owner == host)
                     host = world.Hosts[(entry.B + 1) % world.Hosts.Count].Name;
-                var options = new MigrationOptions((MigrationMode)(entry.N % 4), Verify: (VerifyLevel)(entry.A % 3), BulkConnections: 1);
+                // A short downtime is hard to keep: guests are slowed down for it, and some stay where they are.
+                var options = new MigrationOptions((MigrationMode)(entry.N % 4), entry.B % 2 == 0 ? 300 : 15, Verify: (VerifyLevel)(entry.A % 3), BulkConnections: 1);
                 Ask(entry, plane => plane.MigrateAsync(new MigrateRequest(vm, host, options, request), CancellationToken.None));
                 break;
             case Deed.Abort:

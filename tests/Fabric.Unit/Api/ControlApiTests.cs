@@ -149,6 +149,7 @@ public sealed class ControlApiTests : IAsyncLifetime
     [InlineData(ErrorCodes.Busy, 503)]
     [InlineData(ErrorCodes.StoreFailed, 503)]
     [InlineData(ErrorCodes.DeadlineExceeded, 504)]
+    [InlineData(ErrorCodes.NotConverging, 409)]
     public async Task Each_code_has_its_status_and_the_whole_error_object(string code, int status)
     {
         _control.Fail = new FabricException(code, "what happened", "what to do");

@@ -116,7 +116,7 @@ internal sealed class MemoryNetwork
 
         public MigrationStats Snapshot() => _terms is { } terms ? new() { TotalBytes = terms.PageCount * terms.PageSize, WireBytes = 1 } : new();
 
-        public async Task<RoundReport> PushRoundAsync(CancellationToken cancellation)
+        public async Task<RoundReport> PushRoundAsync(Func<PushLook, bool> goesOn, CancellationToken cancellation)
         {
             await Step("round", cancellation);
             return new RoundReport(1, 0, 0, 0, TimeSpan.FromMilliseconds(1), network.DirtyAfter);

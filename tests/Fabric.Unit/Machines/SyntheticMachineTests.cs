@@ -98,6 +98,21 @@ public sealed class SyntheticMachineTests : IDisposable
         Assert.True(GuestBytes.IsZero(SyntheticBench.PageOf(machine.Memory, 100), 50 * 4096));
     }
 
+    /// <summary>Ticks come at their times whatever the guest does in them, so what a tick holds is its speed.</summary>
+    [Fact]
+    public async Task A_guest_that_is_held_back_does_less_in_each_tick()
+    {
+        await using var machine = await _bench.CreateAsync(SyntheticBench.Spec("write-heavy:3:1M:50000"), MachineBirth.Boot);
+        machine.Step(2000);
+        await machine.Throttle!.SetAsync(10, default);
+        machine.Step(1200);
+        machine.Throttle.Lift();
+        machine.Step(1100);
+        var operations = File.ReadLines(machine.ConsoleLog).Select(static line => long.Parse(line.Split(' ')[^1], System.Globalization.CultureInfo.InvariantCulture)).ToList();
+        // The tick under way keeps its length.
+        Assert.Equal([1000, 2000, 3000, 3100, 3200, 3300, 4300], operations);
+    }
+
     [Fact]
     public async Task A_live_guest_runs_stands_runs_again_and_writes_its_heartbeat()
     {

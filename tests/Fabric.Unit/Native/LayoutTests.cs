@@ -33,6 +33,7 @@ public sealed class LayoutTests
         Assert.Equal(32, Unsafe.SizeOf<UserFaultLayout.Message>());
         Assert.Equal(96, Unsafe.SizeOf<PagemapScan.Layout.Argument>());
         Assert.Equal(24, Unsafe.SizeOf<PagemapScan.Layout.Region>());
+        Assert.Equal(48, Unsafe.SizeOf<CpuLimit.Layout.Attributes>());
         Assert.Equal(8, Unsafe.SizeOf<LinuxCalls.PollDescriptor>());
         Assert.Equal(12, Unsafe.SizeOf<DescriptorListener.Layout.Credentials>());
         Assert.Equal(16, Unsafe.SizeOf<DescriptorListener.Layout.Vector>());

@@ -137,8 +137,6 @@ public sealed class ExactOrderTests
         WriteHistory history = new(20);
         history.Begin()[4] = true;
         history.Begin()[7] = true;
-        history.Begin();
-        history.DropNewest();
         foreach (PageOrder variant in Enum.GetValues<PageOrder>())
         {
             bool lru = variant.ToString().EndsWith("Lru", StringComparison.Ordinal);
@@ -155,11 +153,14 @@ public sealed class ExactOrderTests
     {
         WriteHistory history = new(10);
         Assert.Empty(history.NewestFirst());
-        Assert.Throws<InvalidOperationException>(history.DropNewest);
+        history.Latest()[9] = true;
+        Assert.Equal(9, Assert.Single(history.NewestFirst()).NextSet(0));
         for (int scan = 0; scan < 6; scan++)
             history.Begin()[scan] = true;
         Assert.Equal([5, 4, 3, 2], history.NewestFirst().Select(map => map.NextSet(0)));
         Assert.All(history.NewestFirst(), map => Assert.Equal(1, map.CountSet()));
+        history.Latest()[0] = true;
+        Assert.Equal(2, history.NewestFirst()[0].CountSet());
     }
 
     private static string Runs(long[] pages)

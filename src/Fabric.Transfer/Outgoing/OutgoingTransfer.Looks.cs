@@ -1,0 +1,82 @@
+namespace Fabric.Transfer.Outgoing;
+
+// A long round is looked at while the senders work on it: which pages the guest writes, how fast the wire is, and whether the round is worth its end.
+public sealed partial class OutgoingTransfer
+{
+    /// <summary>A round that is expected to take less than this holds nothing back: it may well be faster than the guest comes round to its hot pages again.</summary>
+    private static readonly TimeSpan ShortRound = 2 * DirtyWindows.Least;
+
+    // The stretch of time and bytes since the wire was last measured.
+    private long _stretchBegan;
+    private long _stretchBytes;
+
+    private bool HoldsBack { get; set; }
+
+    /// <summary>Takes hot pages out of the round; they stay, or become, dirty.</summary>
+    private void HoldBack()
+    {
+        double seconds = _wire.Rate > 0 ? _sending.CountSet() * _memory.PageSize / _wire.Rate : 0;
+        // Nothing is known before the first round, and all of it has to go.
+        HoldsBack = _round == 0 || seconds > ShortRound.TotalSeconds;
+        if (_round == 0 || !HoldsBack || _windows.HotPages == 0)
+            return;
+        _found.CopyFrom(_sending);
+        _found.And(_windows.Hot);
+        _sending.AndNot(_found);
+        _dirty.Or(_found);
+    }
+
+    private async Task RunWithLooksAsync(PushJob job, Func<PushLook, bool> goesOn, CancellationToken cancellation)
+    {
+        Task done = RunJobAsync(job, cancellation);
+        while (!await EndsWithinAsync(done, _windows.Pause, cancellation))
+        {
+            PushLook look = await Task.Run(() => Look(job), cancellation);
+            if (goesOn(look))
+                continue;
+            job.BreakOff(_dirty);
+            break;
+        }
+
+        await done;
+    }
+
+    private async Task<bool> EndsWithinAsync(Task done, TimeSpan pause, CancellationToken cancellation)
+    {
+        using var enough = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
+        await Task.WhenAny(done, Task.Delay(pause, _time, enough.Token));
+        await enough.CancelAsync();
+        return done.IsCompleted;
+    }
+
+    private PushLook Look(PushJob job)
+    {
+        EndStretch();
+        if (ScanWrites() > 0)
+        {
+            job.Found(_found, HoldsBack ? _windows.Hot : null, _dirty);
+            // No generation of its own: what the order wants to remember is rounds.
+            _history?.Latest().Or(_found);
+        }
+
+        BeginStretch();
+        return LookNow(job.Left, _dirty.CountSet());
+    }
+
+    private PushLook LookNow(long left, long dirty) =>
+        _lastLook = new PushLook(_counters.DataPages + _counters.ZeroPages, left, dirty, _windows.HotPages, _windows.FreshPagesPerSecond, _wire.Rate, _firstPages);
+
+    /// <summary>Scans into <see cref="_found"/>, which is emptied first; how many pages were found.</summary>
+    private long ScanWrites()
+    {
+        _found.Clear();
+        long began = _time.GetTimestamp();
+        long pages = _memory.ScanDirty(_found);
+        _windows.Add(_found, _time.GetElapsedTime(began));
+        return pages;
+    }
+
+    private void BeginStretch() => (_stretchBegan, _stretchBytes) = (_time.GetTimestamp(), BulkBytes());
+
+    private void EndStretch() => _wire.Add(BulkBytes() - _stretchBytes, _time.GetElapsedTime(_stretchBegan));
+}

@@ -1,0 +1,25 @@
+namespace Fabric.Transfer.Outgoing;
+
+/// <summary>
+/// Bytes a second that the path carries, from the bytes that left in stretches of time in which there was always something to send. A moving average: one
+/// stretch counts by its length. The flow's; not shared.
+/// </summary>
+internal sealed class WireMeter
+{
+    /// <summary>Bytes below which a stretch is latency rather than rate.</summary>
+    private const long Measurable = 256 * 1024;
+
+    private const double LeastWeight = 0.2;
+
+    /// <summary>Bytes a second; 0 until something could be measured.</summary>
+    public double Rate { get; private set; }
+
+    public void Add(long bytes, TimeSpan time)
+    {
+        if (bytes < Measurable || time <= TimeSpan.Zero)
+            return;
+        double rate = bytes / time.TotalSeconds;
+        double weight = Rate == 0 ? 1 : Math.Clamp(time.TotalSeconds, LeastWeight, 1);
+        Rate += weight * (rate - Rate);
+    }
+}
