@@ -102,7 +102,7 @@ public sealed record VmLedgerState
         {
             Outgoing = new OutgoingEntry(r.Migration, SourcePhase.Pushing, r.Destination, r.Endpoint, r.Ticket, r.Options, Lent: r.Lent),
         },
-        VmRecord.MemoryReturned r => Legal(Outgoing?.Migration == r.Migration, r) with { Outgoing = Outgoing! with { Lent = null } },
+        VmRecord.MemoryReturned r => Legal(Owner && Outgoing is { Ended: true, Lent: not null } && Outgoing.Migration == r.Migration, r) with { Outgoing = Outgoing! with { Lent = null } },
         VmRecord.PushEnded r => Step(r.Migration, r, SourcePhase.PushFailed, r.Why, SourcePhase.Pushing),
         VmRecord.HandingOver r => Legal(Owner && r.Epoch > HighestRunEpoch, r).Step(r.Migration, r, SourcePhase.HandingOver, null, SourcePhase.Pushing).Burn(r.Epoch, r.Mode),
         VmRecord.TokenSent r => Legal(r.Epoch == HighestRunEpoch, r).Step(r.Migration, r, SourcePhase.TokenSent, null, SourcePhase.HandingOver) with { Owner = false },

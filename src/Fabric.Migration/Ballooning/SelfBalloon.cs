@@ -138,10 +138,10 @@ public static class SelfBalloon
         return new SelfBalloonDecision(next, target, false, false, Text($"{ByteSize.Format(free)} are free, {ByteSize.Format(reserve)} are left"));
     }
 
-    /// <summary>A driver that is not there, or that has given all that it can, is not waited for.</summary>
+    /// <summary>A driver that is not there, or that has given all that it can, is not waited for: one from which nothing came between two reports.</summary>
     private static SelfBalloonDecision Behind(SelfBalloonState state, Look look)
     {
-        if (!look.Fresh || state.Last is not { } last || look.Reading.Actual < last.Actual - Slack)
+        if (!look.Fresh || state.News is not { } before || look.Reading.Actual < before.Report.Actual - Slack)
             return Stay(look, false, "the guest is still giving");
         return new SelfBalloonDecision(
             look.Next with { Target = look.Reading.Actual, Least = look.Reading.Actual }, look.Reading.Actual, true, false, "the guest gives no more");

@@ -32,7 +32,7 @@ internal sealed class BalloonPair : IAsyncDisposable
 
     internal IBalloon Balloon => Machine.Balloon!;
 
-    internal HostAgent Agent => _hosts[Home].Agent;
+    private HostAgent Agent => _hosts[Home].Agent;
 
     internal VmSpec Spec { get; private init; } = null!;
 
@@ -88,6 +88,9 @@ internal sealed class BalloonPair : IAsyncDisposable
         var pushed = await Agent.ExecuteAsync(push, CancellationToken.None);
         Assert.Null(pushed.Error);
     }
+
+    internal async Task<bool> IsPushingAsync() =>
+        (await Agent.FactsAsync(-1, TimeSpan.Zero, CancellationToken.None)).Vms.Single().Outgoing is { Phase: SourcePhase.Pushing };
 
     internal string Console()
     {

@@ -70,6 +70,23 @@ public sealed class BalloonLoanTests : IDisposable
         await CheckReturnedAsync(run, deaths: 1);
     }
 
+    /// <summary>The order to give back must be in the device before the guest leaves: without it, it stays.</summary>
+    [Fact]
+    public async Task A_guest_that_cannot_be_told_its_size_is_not_handed_over()
+    {
+        await using var run = await StartAsync(MigrationMode.PreCopy);
+        run.Network.Reached = _ =>
+        {
+            _first.Refuses = true;
+            return Task.CompletedTask;
+        };
+        await run.EndAsync(Deadline);
+        Assert.Equal("alpha", run.Observer.Running(Spec.Name).Single().Where);
+        Assert.True(_first.Target < Full);
+        _first.Refuses = false;
+        await CheckReturnedAsync(run);
+    }
+
     [Fact]
     public async Task A_size_cannot_be_set_by_hand_while_memory_is_lent()
     {
