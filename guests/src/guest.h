@@ -23,6 +23,8 @@ struct options {
     uint64_t rate;      /* pages per second, 0 = as fast as it goes */
     uint64_t seed;
     size_t stress_mb;   /* MiB for stress-ng's own area */
+    size_t free_mb;     /* MiB that freed gives back, that grab lets the balloon take at most */
+    size_t keep;        /* freed: every so many pages one is kept; 0 = none */
     int disk;           /* verify writes on /dev/vda */
     int plant;          /* break one byte after some time: shows that the checker sees it */
 };
@@ -54,12 +56,14 @@ int host_clock_open(struct host_clock *clock);
 /* Polls while the edge is near; returns 1 and fills `sample` when an edge was caught, else 0. Takes at most ~2 ms. */
 int host_clock_poll(struct host_clock *clock, struct host_sample *sample);
 
-/* oracle.c, workloads.c, quicksort.c, disk.c: never return. */
+/* oracle.c, workloads.c, quicksort.c, pressure.c, disk.c: never return. */
 void oracle_run(const struct options *options, struct progress *progress);
 void read_heavy_run(const struct options *options, struct progress *progress);
 void write_heavy_run(const struct options *options, struct progress *progress);
 void compile_like_run(const struct options *options, struct progress *progress);
 void quicksort_run(const struct options *options, struct progress *progress);
+void freed_run(const struct options *options, struct progress *progress);
+void grab_run(const struct options *options, struct progress *progress);
 void disk_run(const struct options *options, struct progress *progress);
 
 /* main.c: shared by the workloads. */

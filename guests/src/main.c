@@ -15,7 +15,7 @@
 #include <unistd.h>
 
 static struct options options = {
-    .workload = "idle", .pages = 64 * 256, .rate = 0, .seed = 1, .stress_mb = 32, .disk = 0, .plant = 0,
+    .workload = "idle", .pages = 64 * 256, .rate = 0, .seed = 1, .stress_mb = 32, .free_mb = 64, .keep = 0, .disk = 0, .plant = 0,
 };
 static struct progress progress;
 
@@ -92,6 +92,10 @@ static void read_options(void)
             options.seed = strtoull(value, NULL, 10);
         else if (!strcmp(word, "stress-mb"))
             options.stress_mb = strtoull(value, NULL, 10);
+        else if (!strcmp(word, "free-mb"))
+            options.free_mb = strtoull(value, NULL, 10);
+        else if (!strcmp(word, "keep"))
+            options.keep = strtoull(value, NULL, 10);
         else if (!strcmp(word, "disk"))
             options.disk = !strcmp(value, "verify");
         else if (!strcmp(word, "plant-error"))
@@ -153,8 +157,12 @@ static void *workload_thread(void *unused)
         compile_like_run(&options, &progress);
     else if (!strcmp(name, "quicksort"))
         quicksort_run(&options, &progress);
+    else if (!strcmp(name, "freed"))
+        freed_run(&options, &progress);
+    else if (!strcmp(name, "grab"))
+        grab_run(&options, &progress);
     else if (strcmp(name, "idle") != 0)
-        say("GUEST ERROR unknown workload '%s': idle, oracle, read-heavy, write-heavy, compile-like, quicksort, stress-ng", name);
+        say("GUEST ERROR unknown workload '%s': idle, oracle, read-heavy, write-heavy, compile-like, quicksort, freed, grab, stress-ng", name);
     return NULL;
 }
 

@@ -195,6 +195,12 @@ public interface IBalloon
 
     /// <summary>The last statistics; null before the guest's first report.</summary>
     ValueTask<BalloonStatistics?> QueryStatisticsAsync(CancellationToken cancellation);
+
+    /// <summary>
+    /// Whether the guest's driver has agreed to take memory out of the balloon itself before its kernel would kill a process for want of memory. False while there is no driver, and where
+    /// the hypervisor does not say.
+    /// </summary>
+    ValueTask<bool> QueryDeflatesOnOomAsync(CancellationToken cancellation);
 }
 
 /// <summary>

@@ -66,6 +66,16 @@ public enum PageOrder
     [JsonStringEnumMemberName("push-only-lru")] PushOnlyLru,
 }
 
+/// <summary>Whether the source takes what is free in the guest into its balloon before it copies (docs/decisions/0010-self-ballooning.md).</summary>
+[JsonConverter(typeof(JsonStringEnumConverter<BalloonUse>))]
+public enum BalloonUse
+{
+    [JsonStringEnumMemberName("off")] Off,
+
+    /// <summary>Where the guest has a balloon driver that gives memory back rather than let a process be killed; others are moved as they are.</summary>
+    [JsonStringEnumMemberName("auto")] Auto,
+}
+
 /// <summary>
 /// What a user may set per migration; null means the cluster's setting. These are parameters, not initialized properties, since the generated
 /// JSON reader keeps the defaults of parameters only: a request that leaves a field out gets its default.
@@ -78,9 +88,10 @@ public enum PageOrder
 /// <param name="Reason">Free text for the record.</param>
 /// <param name="Order">In which order a pull phase pushes.</param>
 /// <param name="Pivots">Faults whose neighbourhoods are pushed at a time by the multi-pivot orders, 1 to <see cref="Limits.Pivots"/>.</param>
+/// <param name="Balloon">Whether free memory is taken into the guest's balloon while it is moved, so that it is not sent.</param>
 public sealed record MigrationOptions(
     MigrationMode Mode = MigrationMode.Auto, int MaxDowntimeMs = 300, long? BandwidthBytesPerSecond = null, VerifyLevel Verify = VerifyLevel.Frames, int BulkConnections = 2,
-    string? Reason = null, PageOrder Order = PageOrder.DualMulti, int Pivots = PullPlan.PaperPivots)
+    string? Reason = null, PageOrder Order = PageOrder.DualMulti, int Pivots = PullPlan.PaperPivots, BalloonUse Balloon = BalloonUse.Off)
 {
     public static MigrationOptions Default { get; } = new();
 

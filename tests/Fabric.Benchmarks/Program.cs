@@ -1,4 +1,5 @@
 using Fabric.Benchmarks;
+using Fabric.Benchmarks.Balloon;
 using Fabric.Benchmarks.Compare;
 using Fabric.Benchmarks.Journal;
 using Fabric.Benchmarks.PageOrders;
@@ -31,6 +32,7 @@ try
 {
     return command switch
     {
+        "balloon" => await BalloonBench.RunAsync(options, Console.Out, interrupt.Token),
         "compare-qemu" => await CompareQemu.RunAsync(options, Console.Out, interrupt.Token),
         "journal" => await JournalBench.RunAsync(options, Console.Out, interrupt.Token),
         "page-order" => await PageOrderBench.RunAsync(options, Console.Out, interrupt.Token),
@@ -53,6 +55,6 @@ catch (FabricException error)
 static int Refuse(string why)
 {
     Console.Error.WriteLine(why);
-    Console.Error.WriteLine(CompareQemu.Usage + "\n" + SoakCommand.Usage + "\n" + JournalBench.Usage + "\n" + PageOrderBench.Usage + "\n" + PaperP1.Usage + "\n" + ScaleBench.Usage);
+    Console.Error.WriteLine(CompareQemu.Usage + "\n" + SoakCommand.Usage + "\n" + JournalBench.Usage + "\n" + PageOrderBench.Usage + "\n" + PaperP1.Usage + "\n" + ScaleBench.Usage + "\n" + BalloonBench.Usage);
     return 2;
 }

@@ -15,7 +15,7 @@ public sealed class TableTests
 
     [Fact]
     public void Every_record_of_a_ledger_has_a_row() =>
-        Assert.Equal(VmRecord.Kinds.Order(), ChaosTable.Source.Keys.Union(ChaosTable.Destination.Keys).Concat(ChaosTable.NotOfAMigration).Order());
+        Assert.Equal(VmRecord.Kinds.Order(), ChaosTable.Source.Keys.Union(ChaosTable.Destination.Keys).Concat(ChaosTable.NotOfAMigration).Concat(ChaosTable.OfABalloon).Order());
 
     [Fact]
     public void Every_event_hits_every_party_that_is_there()

@@ -1,22 +1,40 @@
-// One VM's balloon on this host: sets the target that it is told, and keeps the guest's statistics fresh while a machine is there.
+// One VM's balloon on this host: sets the target that it is told, keeps the guest's statistics fresh while a machine is there, and takes the guest's free memory for a migration.
+//
+//      detached ◀──▶ attached ──TakeFree──▶ taking ──settled, or TakeLimit──▶ holding
+//                        ▲                    │                                  │
+//                        └──────GiveBack──────┴──────────────────────────────────┘
+//
+// What to take and when to give back is SelfBalloon's to decide; that it is owed is in the VM's ledger, and the VM's actor's to remember. Queries run beside the actor, one at a
+// time: a guest in the middle of a hand-over answers late or not at all. Orders run in its turn, each with a deadline, so that they reach the hypervisor in the order in which
+// they were decided.
 using Fabric.Actors;
 using Fabric.Core;
 using Fabric.Host.Memory;
 using Fabric.Machines;
+using Fabric.Migration.Ballooning;
+using Microsoft.Extensions.Logging;
 
 namespace Fabric.Host.Balloon;
 
-internal sealed class BalloonActor(BalloonMetrics metrics) : Actor<BalloonMessage>
+internal sealed partial class BalloonActor(BalloonMetrics metrics, ILogger logger) : Actor<BalloonMessage>
 {
-    private static readonly TimeSpan PollPeriod = TimeSpan.FromSeconds(5);
-    private static readonly TimeSpan PollDeadline = TimeSpan.FromSeconds(2);
+    /// <summary>Longest time that a push waits for memory to be taken: three reports of the guest and what it needs to follow.</summary>
+    internal static readonly TimeSpan TakeLimit = TimeSpan.FromSeconds(4);
 
+    private static readonly TimeSpan PollPeriod = TimeSpan.FromSeconds(5);
+    private static readonly TimeSpan FollowingPeriod = TimeSpan.FromMilliseconds(500);
+    private static readonly TimeSpan TakingPeriod = TimeSpan.FromMilliseconds(250);
+    private static readonly TimeSpan HoldingPeriod = TimeSpan.FromMilliseconds(500);
+    private static readonly TimeSpan CallDeadline = TimeSpan.FromSeconds(2);
+
+    private readonly SelfBalloonSettings _settings = SelfBalloonSettings.Default;
     private BalloonState _state = new BalloonState.Detached();
     private IDisposable? _poll;
+    private bool _polling;
 
     protected override ValueTask StoppingAsync()
     {
-        _poll?.Dispose();
+        Stop();
         return ValueTask.CompletedTask;
     }
 
@@ -27,8 +45,12 @@ internal sealed class BalloonActor(BalloonMetrics metrics) : Actor<BalloonMessag
             case MachineAttached m: OnAttached(m.Machine); break;
             case MachineDetached: OnDetached(); break;
             case SetTarget m: await OnSetTargetAsync(m); break;
+            case MayTake m: OnMayTake(m); break;
+            case TakeFree m: OnTakeFree(m); break;
+            case GiveBack m: await OnGiveBackAsync(m); break;
             case Poll: OnPoll(); break;
-            case Polled m: OnPolled(m); break;
+            case Polled m: await OnPolledAsync(m); break;
+            case TakenLongEnough m: OnTakenLongEnough(m); break;
         }
     }
 
@@ -38,56 +60,219 @@ internal sealed class BalloonActor(BalloonMetrics metrics) : Actor<BalloonMessag
         if (machine.Balloon is null)
             return;
         _state = new BalloonState.Attached(machine, null, null);
-        _poll = Context.TellEvery(PollPeriod, new Poll());
+        PollEvery(PollPeriod);
     }
 
     private void OnDetached()
     {
-        _poll?.Dispose();
-        _poll = null;
+        Enough();
+        Stop();
         _state = new BalloonState.Detached();
     }
 
     private async ValueTask OnSetTargetAsync(SetTarget m)
     {
-        try
-        {
-            if (m.Machine.Balloon is not { } balloon)
-                throw new FabricException(ErrorCodes.Unsupported, $"VM '{m.Machine.Spec.Name}' has no balloon.");
-            if (m.Bytes < ByteSize.Mebi || m.Bytes > m.Machine.Spec.MemoryBytes)
-                throw new FabricException(ErrorCodes.InvalidArgument, $"A balloon target of {m.Bytes} bytes does not fit VM '{m.Machine.Spec.Name}'.", $"Use 1M to {ByteSize.Format(m.Machine.Spec.MemoryBytes)}.");
-            await balloon.SetTargetAsync(m.Bytes, Context.Stopping);
-            metrics.TargetSet();
-            if (_state is BalloonState.Attached attached)
-                _state = attached with { Target = m.Bytes };
-            m.Reply.Succeed(true);
-        }
-        catch (Exception e) when (e is FabricException or OperationCanceledException)
-        {
-            m.Reply.Fail(MemoryActor.Describe(e));
-        }
+        if (m.Machine.Balloon is not { } balloon)
+            m.Reply.Fail(new FabricError(ErrorCodes.Unsupported, $"VM '{m.Machine.Spec.Name}' has no balloon."));
+        else if (m.Bytes < ByteSize.Mebi || m.Bytes > m.Machine.Spec.MemoryBytes)
+            m.Reply.Fail(new FabricError(ErrorCodes.InvalidArgument, $"A balloon target of {m.Bytes} bytes does not fit VM '{m.Machine.Spec.Name}'.", $"Use 1M to {ByteSize.Format(m.Machine.Spec.MemoryBytes)}."));
+        else if (await OrderAsync(balloon, m.Bytes) is { } error)
+            m.Reply.Fail(error);
+        else
+            m.Reply.Succeed(Remember(m.Machine, m.Bytes));
     }
 
-    /// <summary>Asked beside the actor: a guest in the middle of a hand-over answers late or not at all, and nothing waits for it.</summary>
+    private bool Remember(IMachine machine, long target)
+    {
+        if (_state is BalloonState.Attached attached && ReferenceEquals(attached.Machine, machine))
+            _state = attached with { Target = target };
+        return true;
+    }
+
+    /// <summary>Only of a guest that has all of its memory: a size that somebody set by hand is not ours to change, and what an earlier migration took is still on its way back.</summary>
+    private void OnMayTake(MayTake m)
+    {
+        string? why = _state switch
+        {
+            BalloonState.Attached a when !ReferenceEquals(a.Machine, m.Machine) => "its machine has changed",
+            BalloonState.Attached { Reading: { Statistics.Free: not null } } a => WhyNot(a.Machine.Spec.MemoryBytes, a.Target, a.Reading),
+            BalloonState.Attached => "its guest has not reported its memory",
+            BalloonState.Detached => "it has no balloon",
+            _ => "its balloon is in use",
+        };
+        if (why is not null)
+            LogNotTaken(m.Machine.Spec.Name.Value, why);
+        m.Reply.Succeed(why is null);
+    }
+
+    private static string? WhyNot(long full, long? target, BalloonReading reading) =>
+        reading.DeflatesOnOom != true ? "its guest does not promise to empty the balloon before it runs out of memory"
+        : reading.Actual < full - SelfBalloon.Slack || (target is { } asked && asked < full) ? "its balloon is not empty"
+        : null;
+
+    private void OnTakeFree(TakeFree m)
+    {
+        if (_state is not BalloonState.Attached attached || !ReferenceEquals(attached.Machine, m.Machine))
+        {
+            m.Reply.Succeed(0);
+            return;
+        }
+
+        _state = new BalloonState.Taking(m.Machine, SelfBalloonState.Begin(m.Machine.Spec.MemoryBytes), m.Reply);
+        PollEvery(TakingPeriod);
+        Context.TellAfter(TakeLimit, new TakenLongEnough(m.Reply));
+    }
+
+    private void OnTakenLongEnough(TakenLongEnough m)
+    {
+        if (_state is BalloonState.Taking taking && ReferenceEquals(taking.Waiter, m.Waiter))
+            Enough();
+    }
+
+    /// <summary>Ends the wait of the push, if one waits.</summary>
+    private void Enough()
+    {
+        if (_state is not BalloonState.Taking taking)
+            return;
+        metrics.Taken(taking.Loop.Taken);
+        LogTaken(taking.Machine.Spec.Name.Value, ByteSize.Format(taking.Loop.Taken));
+        taking.Waiter.Succeed(taking.Loop.Taken);
+        _state = new BalloonState.Holding(taking.Machine, taking.Loop);
+        PollEvery(HoldingPeriod);
+    }
+
+    private async ValueTask OnGiveBackAsync(GiveBack m)
+    {
+        if (m.Machine.Balloon is not { } balloon)
+        {
+            m.Reply.Fail(new FabricError(ErrorCodes.Unsupported, $"VM '{m.Machine.Spec.Name}' has no balloon."));
+            return;
+        }
+
+        if (_state is BalloonState.Taking or BalloonState.Holding)
+        {
+            // Whether or not the guest can be told now, nothing more is taken from it.
+            Enough();
+            _state = new BalloonState.Attached(m.Machine, null, null);
+            PollEvery(PollPeriod);
+        }
+
+        if (await OrderAsync(balloon, m.Bytes) is { } error)
+            m.Reply.Fail(error);
+        else
+            m.Reply.Succeed(Remember(m.Machine, m.Bytes));
+    }
+
     private void OnPoll()
     {
-        if (_state is not BalloonState.Attached { Machine: { Balloon: { } balloon } machine })
+        if (_polling || MachineOf(_state) is not { Balloon: { } balloon } machine)
             return;
+        _polling = true;
+        bool ask = _state is BalloonState.Attached;
         Context.PipeToSelf<BalloonMessage>(
             async stopping =>
             {
-                using var deadline = new CancellationTokenSource(PollDeadline, Context.Time);
+                using var deadline = new CancellationTokenSource(CallDeadline, Context.Time);
                 using var either = CancellationTokenSource.CreateLinkedTokenSource(deadline.Token, stopping);
+                // The statistics first: the size is at least as young as what they say of it.
+                var statistics = await balloon.QueryStatisticsAsync(either.Token);
                 long actual = await balloon.QueryActualAsync(either.Token);
-                return new Polled(machine, new BalloonReading(actual, await balloon.QueryStatisticsAsync(either.Token)));
+                return new Polled(machine, new BalloonReading(actual, statistics, ask ? await balloon.QueryDeflatesOnOomAsync(either.Token) : null));
             },
             static polled => polled,
             _ => new Polled(machine, null));
     }
 
-    private void OnPolled(Polled m)
+    private async ValueTask OnPolledAsync(Polled m)
     {
-        if (_state is BalloonState.Attached attached && ReferenceEquals(attached.Machine, m.Machine) && m.Reading is { } reading)
-            _state = attached with { Reading = reading };
+        _polling = false;
+        if (m.Reading is not { } reading || !ReferenceEquals(MachineOf(_state), m.Machine))
+            return;
+        switch (_state)
+        {
+            case BalloonState.Attached s:
+                // What was under way when the loop ended did not ask for the promise; it was made all the same.
+                if (s.Reading is null || s.Reading.Actual != reading.Actual)
+                    Context.TellAfter(FollowingPeriod, new Poll()); // until it stands, so that the next migration knows
+                _state = s with { Reading = reading with { DeflatesOnOom = reading.DeflatesOnOom ?? s.Reading?.DeflatesOnOom } };
+                break;
+            case BalloonState.Taking s when await FollowAsync(m.Machine, s.Loop, SelfBalloon.Take(_settings, s.Loop, reading.ForTheLoop, Now)) is { } decision:
+                _state = s with { Loop = decision.Next };
+                if (decision.Settled)
+                    Enough();
+                break;
+            case BalloonState.Holding s when await FollowAsync(m.Machine, s.Loop, SelfBalloon.Watch(_settings, s.Loop, reading.ForTheLoop, Now)) is { } decision:
+                _state = s with { Loop = decision.Next };
+                break;
+        }
     }
+
+    /// <summary>Null when the order did not reach the guest: the next look decides again, from where the last one stood.</summary>
+    private async ValueTask<SelfBalloonDecision?> FollowAsync(IMachine machine, SelfBalloonState before, SelfBalloonDecision decision)
+    {
+        if (decision.Target is not { } target)
+            return decision;
+        LogTarget(machine.Spec.Name.Value, ByteSize.Format(before.Target), ByteSize.Format(target), decision.Reason);
+        if (await OrderAsync(machine.Balloon!, target) is { } error)
+        {
+            LogNotTold(machine.Spec.Name.Value, error.ToString());
+            return null;
+        }
+
+        if (decision.Pressure)
+            metrics.Pressure();
+        return decision;
+    }
+
+    /// <summary>In this actor's turn, one at a time.</summary>
+    private async ValueTask<FabricError?> OrderAsync(IBalloon balloon, long bytes)
+    {
+        using var deadline = new CancellationTokenSource(CallDeadline, Context.Time);
+        using var either = CancellationTokenSource.CreateLinkedTokenSource(deadline.Token, Context.Stopping);
+        try
+        {
+            await balloon.SetTargetAsync(bytes, either.Token);
+            metrics.TargetSet();
+            return null;
+        }
+        catch (Exception e) when (e is FabricException or OperationCanceledException)
+        {
+            return MemoryActor.Describe(e);
+        }
+    }
+
+    private TimeSpan Now => Context.Time.GetElapsedTime(0);
+
+    private static IMachine? MachineOf(BalloonState state) => state switch
+    {
+        BalloonState.Attached s => s.Machine,
+        BalloonState.Taking s => s.Machine,
+        BalloonState.Holding s => s.Machine,
+        _ => null,
+    };
+
+    private void PollEvery(TimeSpan period)
+    {
+        Stop();
+        _poll = Context.TellEvery(period, new Poll());
+        OnPoll();
+    }
+
+    private void Stop()
+    {
+        _poll?.Dispose();
+        _poll = null;
+    }
+
+    [LoggerMessage(Level = LogLevel.Information, Message = "VM {Vm} is moved with the memory that it has: {Why}")]
+    private partial void LogNotTaken(string vm, string why);
+
+    [LoggerMessage(Level = LogLevel.Information, Message = "The balloon of VM {Vm} holds {Taken} for its migration")]
+    private partial void LogTaken(string vm, string taken);
+
+    [LoggerMessage(Level = LogLevel.Information, Message = "VM {Vm} is asked to go from {Before} to {Target}: {Why}")]
+    private partial void LogTarget(string vm, string before, string target, string why);
+
+    [LoggerMessage(Level = LogLevel.Warning, Message = "VM {Vm} could not be told its size: {Error}")]
+    private partial void LogNotTold(string vm, string error);
 }

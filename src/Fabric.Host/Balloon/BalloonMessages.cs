@@ -9,6 +9,15 @@ public abstract record BalloonMessage;
 /// <summary>Ask the guest of this machine to shrink or grow to so many bytes.</summary>
 internal sealed record SetTarget(IMachine Machine, long Bytes, IReply<bool> Reply) : BalloonMessage;
 
+/// <summary>May memory be taken from this guest for a migration? Answered from what was last seen, at once.</summary>
+internal sealed record MayTake(IMachine Machine, IReply<bool> Reply) : BalloonMessage;
+
+/// <summary>Take what is free; answered with the bytes taken when there is nothing more to gain, or after <see cref="BalloonActor.TakeLimit"/>. Memory is held, and pressure looked for, until it is given back.</summary>
+internal sealed record TakeFree(IMachine Machine, IReply<long> Reply) : BalloonMessage;
+
+/// <summary>Take nothing more, and let the guest have so many bytes. Answered when it was told.</summary>
+internal sealed record GiveBack(IMachine Machine, long Bytes, IReply<bool> Reply) : BalloonMessage;
+
 internal sealed record MachineAttached(IMachine Machine) : BalloonMessage;
 
 internal sealed record MachineDetached : BalloonMessage;
@@ -16,3 +25,6 @@ internal sealed record MachineDetached : BalloonMessage;
 internal sealed record Poll : BalloonMessage;
 
 internal sealed record Polled(IMachine Machine, BalloonReading? Reading) : BalloonMessage;
+
+/// <summary>The push has waited long enough.</summary>
+internal sealed record TakenLongEnough(IReply<long> Waiter) : BalloonMessage;

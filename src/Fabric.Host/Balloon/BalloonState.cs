@@ -1,9 +1,19 @@
+using Fabric.Actors;
 using Fabric.Machines;
+using Fabric.Migration.Ballooning;
 
 namespace Fabric.Host.Balloon;
 
-/// <summary>What the guest last said: bytes it has left to itself, and its statistics where it gives any.</summary>
-internal sealed record BalloonReading(long Actual, BalloonStatistics? Statistics);
+/// <summary>
+/// What was last seen: bytes that the guest has left to itself, its statistics where it gives any, and whether its driver empties the balloon before its kernel would kill (null: not asked
+/// this time).
+/// </summary>
+internal sealed record BalloonReading(long Actual, BalloonStatistics? Statistics, bool? DeflatesOnOom)
+{
+    internal GuestReading ForTheLoop => new(Actual, Statistics?.ReportedAt, Statistics?.Free, Statistics?.Available, Statistics?.MajorFaults, Swapped(Statistics));
+
+    private static long? Swapped(BalloonStatistics? s) => s is { SwapIn: null, SwapOut: null } or null ? null : (s.SwapIn ?? 0) + (s.SwapOut ?? 0);
+}
 
 internal abstract record BalloonState
 {
@@ -11,4 +21,10 @@ internal abstract record BalloonState
 
     /// <summary>A machine with a balloon; <paramref name="Target"/> is what was asked for last, <paramref name="Reading"/> what was seen last.</summary>
     internal sealed record Attached(IMachine Machine, long? Target, BalloonReading? Reading) : BalloonState;
+
+    /// <summary>Memory is being taken, and <paramref name="Waiter"/>'s push waits for it.</summary>
+    internal sealed record Taking(IMachine Machine, SelfBalloonState Loop, IReply<long> Waiter) : BalloonState;
+
+    /// <summary>What was taken is held while it need not be sent.</summary>
+    internal sealed record Holding(IMachine Machine, SelfBalloonState Loop) : BalloonState;
 }

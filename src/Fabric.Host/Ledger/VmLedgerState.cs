@@ -16,10 +16,13 @@ using Fabric.Transfer;
 
 namespace Fabric.Host.Ledger;
 
-/// <summary>The outgoing migration that this ledger knows of, the last one.</summary>
+/// <summary>
+/// The outgoing migration that this ledger knows of, the last one. <paramref name="Lent"/>: bytes that the guest is to have again if it stays here, since its balloon was used; null: nothing
+/// was taken, or it was told so.
+/// </summary>
 public sealed record OutgoingEntry(
     MigrationId Migration, SourcePhase Phase, HostName Destination, DataEndpoint Endpoint, Ticket Ticket, MigrationOptions Options,
-    Epoch HandOverEpoch = default, MigrationMode? Mode = null, FabricError? Error = null)
+    Epoch HandOverEpoch = default, MigrationMode? Mode = null, FabricError? Error = null, long? Lent = null)
 {
     /// <summary>Nothing more is to be done for it by this agent.</summary>
     [JsonIgnore]
@@ -97,8 +100,9 @@ public sealed record VmLedgerState
         VmRecord.MachineGone => this with { Machine = null },
         VmRecord.PushStarted r => Legal(Owner && Outgoing is null or { Ended: true } && Incoming is null or { Ended: true }, r) with
         {
-            Outgoing = new OutgoingEntry(r.Migration, SourcePhase.Pushing, r.Destination, r.Endpoint, r.Ticket, r.Options),
+            Outgoing = new OutgoingEntry(r.Migration, SourcePhase.Pushing, r.Destination, r.Endpoint, r.Ticket, r.Options, Lent: r.Lent),
         },
+        VmRecord.MemoryReturned r => Legal(Owner && Outgoing is { Ended: true, Lent: not null } && Outgoing.Migration == r.Migration, r) with { Outgoing = Outgoing! with { Lent = null } },
         VmRecord.PushEnded r => Step(r.Migration, r, SourcePhase.PushFailed, r.Why, SourcePhase.Pushing),
         VmRecord.HandingOver r => Legal(Owner && r.Epoch > HighestRunEpoch, r).Step(r.Migration, r, SourcePhase.HandingOver, null, SourcePhase.Pushing).Burn(r.Epoch, r.Mode),
         VmRecord.TokenSent r => Legal(r.Epoch == HighestRunEpoch, r).Step(r.Migration, r, SourcePhase.TokenSent, null, SourcePhase.HandingOver) with { Owner = false },

@@ -16,6 +16,7 @@ namespace Fabric.Host.Ledger;
 [JsonDerivedType(typeof(VmRecord.MachineGone), "machine-gone")]
 [JsonDerivedType(typeof(VmRecord.PushStarted), "push-started")]
 [JsonDerivedType(typeof(VmRecord.PushEnded), "push-ended")]
+[JsonDerivedType(typeof(VmRecord.MemoryReturned), "memory-returned")]
 [JsonDerivedType(typeof(VmRecord.HandingOver), "handing-over")]
 [JsonDerivedType(typeof(VmRecord.TokenSent), "token-sent")]
 [JsonDerivedType(typeof(VmRecord.Withdrawn), "withdrawn")]
@@ -61,9 +62,13 @@ public abstract record VmRecord
     /// <summary>The machine's process has ended; why is for people.</summary>
     public sealed record MachineGone(string Why) : VmRecord;
 
-    public sealed record PushStarted(MigrationId Migration, HostName Destination, DataEndpoint Endpoint, Ticket Ticket, MigrationOptions Options) : VmRecord;
+    /// <summary><paramref name="Lent"/>: from now on the guest's balloon takes memory for this migration, and this many bytes are to be the guest's again. Null: it is left alone.</summary>
+    public sealed record PushStarted(MigrationId Migration, HostName Destination, DataEndpoint Endpoint, Ticket Ticket, MigrationOptions Options, long? Lent = null) : VmRecord;
 
     public sealed record PushEnded(MigrationId Migration, FabricError Why) : VmRecord;
+
+    /// <summary>The guest was told, here, that the memory which its balloon took for this migration is its own again.</summary>
+    public sealed record MemoryReturned(MigrationId Migration) : VmRecord;
 
     public sealed record HandingOver(MigrationId Migration, Epoch Epoch, MigrationMode Mode) : VmRecord;
 

@@ -2,6 +2,7 @@
 // Every step that must be durable goes through the actor, which owns the ledger; every page goes through the memory actor.
 using Fabric.Actors;
 using Fabric.Core;
+using Fabric.Host.Balloon;
 using Fabric.Host.Memory;
 using Fabric.Machines;
 using Fabric.Transfer;
@@ -9,9 +10,12 @@ using Microsoft.Extensions.Logging;
 
 namespace Fabric.Host.Vm;
 
-internal sealed partial class HandOverOperation(IMachine machine, IActorRef<VmMessage> vm, IActorRef<MemoryMessage> memory, TimeProvider time, ILogger logger)
+/// <param name="lent">What the guest is to have again, where its balloon was used for this migration.</param>
+internal sealed partial class HandOverOperation(
+    IMachine machine, long? lent, IActorRef<VmMessage> vm, IActorRef<MemoryMessage> memory, IActorRef<BalloonMessage> balloon, TimeProvider time, ILogger logger)
 {
     private static readonly TimeSpan RoundDeadline = TimeSpan.FromSeconds(60);
+    private static readonly TimeSpan BalloonDeadline = TimeSpan.FromSeconds(5);
     private static readonly TimeSpan RecordDeadline = TimeSpan.FromSeconds(10);
     private static readonly TimeSpan TokenDeadline = TimeSpan.FromSeconds(30);
 
@@ -27,6 +31,10 @@ internal sealed partial class HandOverOperation(IMachine machine, IActorRef<VmMe
         try
         {
             await memory.AskAsync<MemoryMessage, bool>(reply => new StopRounds(kind, reply), RoundDeadline, time, cancellation);
+            // The size that the guest is to have travels in its device state: it stops with an order that it carries out wherever it goes on, and no crash from here on can leave it small.
+            // Not earlier: it would use its memory again. What it is given back are holes until it does.
+            if (lent is { } bytes)
+                await balloon.AskAsync<BalloonMessage, bool>(reply => new GiveBack(machine, bytes, reply), BalloonDeadline, time, cancellation);
             using var deadline = new CancellationTokenSource(stopLimit, time);
             using var either = CancellationTokenSource.CreateLinkedTokenSource(cancellation, deadline.Token);
             await StopAndCopyAsync(migration, epoch, kind, stopLimit, either.Token);

@@ -54,6 +54,7 @@ internal sealed partial class VmActor
             await RecoverOwnerAsync(machine);
         else if (Recorded.Machine is not null)
             await RemoveLeftoverAsync();
+        GiveBackWhatIsLent();
     }
 
     /// <summary>No right to run is here and nothing is expected: the old agent died while it took the machine down.</summary>

@@ -32,11 +32,17 @@ internal sealed partial class VmActor
             throw new FabricException(invalid);
         parts.Admission.EnterOutgoing(name, c.Destination, c.Limits);
         await _disk.AskAsync<DiskMessage, bool>(answer => new CheckOutgoing(Recorded.Spec!, answer), MachineDeadline, Context.Time, Context.Stopping);
-        Ledger.Append(new VmRecord.PushStarted(migration, c.Destination, c.Endpoint, c.Ticket, c.Options), new VmRecord.Answered(c.Header.Id, null));
+        // What an earlier migration took and nobody has given back yet stays owed.
+        bool takes = Recorded.Outgoing?.Lent is null && await MayTakeAsync(c.Options, _live.Machine);
+        long? lent = Recorded.Outgoing?.Lent ?? (takes ? Recorded.Spec!.MemoryBytes : null);
+        Ledger.Append(new VmRecord.PushStarted(migration, c.Destination, c.Endpoint, c.Ticket, c.Options, lent), new VmRecord.Answered(c.Header.Id, null));
         _live.Converged = null;
         _live.LastError = null;
         _live.OutgoingStats = new MigrationStats { TotalBytes = Recorded.Spec!.MemoryBytes, RemainingBytes = Recorded.Spec!.MemoryBytes };
-        _memory.TryTell(new BeginPush(Route(Recorded.Outgoing!, resume: false), c.Options, _live.Machine.Memory, _live.Machine.Throttle));
+        if (takes)
+            TakeMemory(migration, _live.Machine);
+        else
+            BeginToPush(_live.Machine);
         Done(c, reply);
     }
 
@@ -96,6 +102,7 @@ internal sealed partial class VmActor
         _live.Machine?.Memory.StopDirtyTracking();
         _live.Converged = null;
         Ledger.Append(new VmRecord.PushEnded(migration, why));
+        GiveBackWhatIsLent();
     }
 
     private void OnHandOver(HandOver c, IReply<CommandResult> reply)
@@ -112,7 +119,7 @@ internal sealed partial class VmActor
         var limit = StopLimit;
         if (Recorded.Outgoing!.Options.Verify == VerifyLevel.Full)
             limit += TimeSpan.FromSeconds(Recorded.Spec!.MemoryBytes / SlowestDigest);
-        var operation = new HandOverOperation(machine, Context.Self, _memory, Context.Time, _logger);
+        var operation = new HandOverOperation(machine, Recorded.Outgoing!.Lent, Context.Self, _memory, _balloon, Context.Time, _logger);
         Context.PipeToSelf<VmMessage>(
             async _ => new HandOverEnded(migration, c.Header.RunEpoch, kind, await operation.RunAsync(migration, c.Header.RunEpoch, kind, limit, cancel.Token)),
             static ended => ended,
@@ -187,6 +194,7 @@ internal sealed partial class VmActor
         Ledger.Append(new VmRecord.Withdrawn(migration, why));
         _logger.LogWarning("VM {Vm}: the hand-over of migration {Migration} was withdrawn: {Error}", name, migration, why);
         await ContinueOwnedAsync(0);
+        GiveBackWhatIsLent();
     }
 
     /// <summary>Lets the VM run here; the ledger must already say that it may. A machine that does not answer is tried again.</summary>
@@ -233,6 +241,7 @@ internal sealed partial class VmActor
             throw new FabricException(ErrorCodes.Conflict, $"VM '{name}': migration {migration} at epoch {c.RefusedEpoch} was not handed over from host {parts.Host}.");
         Ledger.Append(new VmRecord.TakenBack(migration, c.Header.RunEpoch), new VmRecord.Answered(c.Header.Id, null));
         await ContinueOwnedAsync(0);
+        GiveBackWhatIsLent();
         Done(c, reply);
     }
 

@@ -35,7 +35,7 @@ internal sealed partial class VmActor(VmName name, HostParts parts) : Actor<VmMe
     {
         _memory = Context.Spawn("memory", () => new MemoryActor(Context.Self, parts.Plane, parts.MemoryMetrics, parts.Random(), parts.Loggers.CreateLogger("Fabric.Host.Memory." + name)));
         _disk = Context.Spawn("disk", () => new DiskActor(parts.DiskMetrics));
-        _balloon = Context.Spawn("balloon", () => new BalloonActor(parts.BalloonMetrics));
+        _balloon = Context.Spawn("balloon", () => new BalloonActor(parts.BalloonMetrics, parts.Loggers.CreateLogger("Fabric.Host.Balloon." + name)));
         try
         {
             _ledger = parts.Ledgers.Open(name);
@@ -69,6 +69,9 @@ internal sealed partial class VmActor(VmName name, HostParts parts) : Actor<VmMe
             case PushConverged m: OnPushConverged(m); break;
             case PushBroke m: OnPushBroke(m); break;
             case Progress m: OnProgress(m); break;
+            case MemoryTaken m: OnMemoryTaken(m); break;
+            case MemoryGivenBack m: OnMemoryGivenBack(m); break;
+            case GiveBackAgain: GiveBackWhatIsLent(); break;
             case RecordTokenSent m: OnRecordTokenSent(m); break;
             case HandOverEnded m: await OnHandOverEndedAsync(m); break;
             case PullServed m: OnPullServed(m); break;
@@ -258,14 +261,6 @@ internal sealed partial class VmActor(VmName name, HostParts parts) : Actor<VmMe
             new VmRecord.IncomingLost(incoming.Migration, "The VM was deleted after its migration was lost."),
         _ => null,
     };
-
-    private async ValueTask OnSetBalloonAsync(SetBalloon c, IReply<CommandResult> reply)
-    {
-        var machine = _live.Machine ?? throw new FabricException(ErrorCodes.NotFound, $"VM '{name}' has no machine on host {parts.Host}.");
-        await _balloon.AskAsync<BalloonMessage, bool>(answer => new SetTarget(machine, c.Bytes, answer), MachineDeadline, Context.Time, Context.Stopping);
-        Ledger.Append(new VmRecord.Answered(c.Header.Id, null));
-        reply.Succeed(new CommandResult(c.Header.Id, null));
-    }
 
     private void Hold(IMachine machine)
     {

@@ -26,6 +26,15 @@ internal sealed record PushConverged(MigrationId Migration, MigrationMode Mode, 
 /// <summary>The outgoing stream broke while the VM runs here.</summary>
 internal sealed record PushBroke(MigrationId Migration, FabricError Error) : VmMessage;
 
+/// <summary>The guest's balloon holds what it could take ahead of this push, or could take nothing: copying may begin.</summary>
+internal sealed record MemoryTaken(MigrationId Migration) : VmMessage;
+
+/// <summary>The guest was told that its memory is its own again, or could not be told.</summary>
+internal sealed record MemoryGivenBack(MigrationId Migration, FabricError? Error) : VmMessage;
+
+/// <summary>The guest's memory could not be given back: try again.</summary>
+internal sealed record GiveBackAgain : VmMessage;
+
 /// <summary>Counters of the running transfer.</summary>
 internal sealed record Progress(MigrationId Migration, MigrationStats Stats) : VmMessage;
 

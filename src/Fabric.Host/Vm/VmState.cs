@@ -51,5 +51,8 @@ internal sealed class VmState
 
     internal FabricError? LastError { get; set; }
 
+    /// <summary>The guest is being told that its memory is its own again, or will be shortly.</summary>
+    internal bool GivingBack { get; set; }
+
     internal string? Note { get; set; }
 }

@@ -8,6 +8,7 @@ internal sealed class QemuBalloon(QmpSession qmp, QemuOptions options, long memo
 {
     private const string Device = "/machine/peripheral/balloon0";
     private const int PollingSeconds = 1;
+    private const string DeflateOnOom = "VIRTIO_BALLOON_F_DEFLATE_ON_OOM";
 
     private bool _polling;
 
@@ -48,6 +49,24 @@ internal sealed class QemuBalloon(QmpSession qmp, QemuOptions options, long memo
             writer.WriteString("property", "guest-stats");
         }
     }
+
+    /// <summary>A command of QEMU's that it keeps for debugging: where it is not there, or answers otherwise, the guest has agreed to nothing.</summary>
+    public async ValueTask<bool> QueryDeflatesOnOomAsync(CancellationToken cancellation)
+    {
+        try
+        {
+            return Agreed(await qmp.ExecuteAsync("x-query-virtio-status", static writer => writer.WriteString("path", Device + "/virtio-backend"), options.CommandDeadline, cancellation));
+        }
+        catch (FabricException e) when (e.Error.Code == ErrorCodes.MachineFailed)
+        {
+            return false;
+        }
+    }
+
+    /// <summary>QEMU names each feature that the guest's driver has accepted, with an explanation behind a colon.</summary>
+    internal static bool Agreed(JsonElement answer) =>
+        QmpJson.Object(answer, "guest-features") is { } features && features.TryGetProperty("dev-features", out var names) && names.ValueKind == JsonValueKind.Array
+        && names.EnumerateArray().Any(static n => n.ValueKind == JsonValueKind.String && n.GetString()!.StartsWith(DeflateOnOom, StringComparison.Ordinal));
 
     /// <summary>Null before the first report. A value that the guest does not know is 2^64 − 1 in QEMU's answer and null here.</summary>
     internal static BalloonStatistics? Parse(JsonElement answer)

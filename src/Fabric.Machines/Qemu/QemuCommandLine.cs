@@ -18,6 +18,9 @@ internal static class QemuCommandLine
     /// </summary>
     internal const string KvmModel = "qemu64,+cx16,+lahf-lm,+popcnt,+sse4.1,+sse4.2,+ssse3";
 
+    /// <summary>Free pages come back by themselves in pieces of 2 MiB; and the guest's driver empties the balloon before its kernel kills (docs/decisions/0010-self-ballooning.md).</summary>
+    internal const string Balloon = "virtio-balloon-pci,id=balloon0,free-page-reporting=on,deflate-on-oom=on";
+
     internal const string BaseAppend = "console=ttyS0 quiet panic=1 tsc=unstable";
 
     /// <exception cref="FabricException">invalid-argument: the accelerator was not resolved.</exception>
@@ -50,7 +53,7 @@ internal static class QemuCommandLine
             "-mon", "chardev=qmp0,mode=control",
             "-chardev", $"file,id=console0,path={files.ConsoleLog},append=on",
             "-serial", "chardev:console0",
-            "-device", "virtio-balloon-pci,id=balloon0,free-page-reporting=on",
+            "-device", Balloon,
         ];
         AddBoot(arguments, spec);
         for (int i = 0; i < spec.Disks.Count; i++)

@@ -31,13 +31,19 @@ internal sealed class MoveOptions
         DefaultValueFactory = _ => MigrationOptions.Default.Pivots,
     };
 
+    public Option<string> Balloon { get; } = new("--balloon")
+    {
+        Description = "off, or auto: take what is free in the guest into its balloon while it is moved, so that it is not sent",
+        DefaultValueFactory = _ => Words.Name(MigrationOptions.Default.Balloon),
+    };
+
     public Option<string?> Reason { get; } = new("--reason") { Description = "Kept with the record" };
 
     public Option<bool> Wait { get; } = new("--wait") { Description = "Show progress and return at the end" };
 
     public Option<int?> Timeout { get; } = new("--timeout") { Description = "With --wait: give up waiting after so many seconds (exit 5; the work goes on)" };
 
-    public IEnumerable<Symbol> All => [Mode, MaxDowntime, Bandwidth, Verify, Connections, Order, Pivots, Reason, Wait, Timeout];
+    public IEnumerable<Symbol> All => [Mode, MaxDowntime, Bandwidth, Verify, Connections, Order, Pivots, Balloon, Reason, Wait, Timeout];
 
     public MigrationOptions Read(ParseResult parsed)
     {
@@ -51,6 +57,7 @@ internal sealed class MoveOptions
             Reason = parsed.GetValue(Reason),
             Order = Words.Parse<PageOrder>(parsed.GetValue(Order) ?? Words.Name(MigrationOptions.Default.Order), "--order"),
             Pivots = parsed.GetValue(Pivots),
+            Balloon = Words.Parse<BalloonUse>(parsed.GetValue(Balloon) ?? Words.Name(MigrationOptions.Default.Balloon), "--balloon"),
         };
         return options.Validate() is { } error ? throw new FabricException(error) : options;
     }

@@ -32,8 +32,13 @@ public sealed class FabricMover(TimeProvider time) : IMover, IAsyncDisposable
 
     public string? Unavailable { get; } = Lacking();
 
-    public async Task<MoveResult> MoveAsync(GuestImage guest, MoveMode mode, CancellationToken cancellation)
+    public Task<MoveResult> MoveAsync(GuestImage guest, MoveMode mode, CancellationToken cancellation) => MoveAsync(Name, guest, mode, MigrationOptions.Default, cancellation);
+
+    /// <param name="name">For the result.</param>
+    /// <param name="options">All but the mode.</param>
+    public async Task<MoveResult> MoveAsync(string name, GuestImage guest, MoveMode mode, MigrationOptions options, CancellationToken cancellation)
     {
+        ArgumentNullException.ThrowIfNull(options);
         try
         {
             var cluster = _cluster ??= await StartAsync(cancellation);
@@ -42,7 +47,7 @@ public sealed class FabricMover(TimeProvider time) : IMover, IAsyncDisposable
             await client.CreateVmAsync(new CreateVmRequest(Spec(vm, guest), Source), cancellation);
             try
             {
-                return await MeasureAsync(cluster, client, vm, mode, cancellation);
+                return await MeasureAsync(name, cluster, client, vm, mode, options, cancellation);
             }
             finally
             {
@@ -51,7 +56,7 @@ public sealed class FabricMover(TimeProvider time) : IMover, IAsyncDisposable
         }
         catch (FabricException error)
         {
-            return MoveResult.Failed(Name, mode, error.Message);
+            return MoveResult.Failed(name, mode, error.Message);
         }
     }
 
@@ -64,20 +69,21 @@ public sealed class FabricMover(TimeProvider time) : IMover, IAsyncDisposable
             Directory.Delete(cluster.Directory, recursive: true);
     }
 
-    private async Task<MoveResult> MeasureAsync(LocalCluster cluster, ControlClient client, VmName vm, MoveMode mode, CancellationToken cancellation)
+    private async Task<MoveResult> MeasureAsync(
+        string name, LocalCluster cluster, ControlClient client, VmName vm, MoveMode mode, MigrationOptions options, CancellationToken cancellation)
     {
         string[] consoles = [Console(cluster, Source, vm), Console(cluster, Destination, vm)];
         long lastBeat = await GuestConsole.WaitAsync(consoles, static log => log.IsWorkloadReady ? GuestConsole.SettledBeat(log) : null, BootDeadline, time, cancellation)
             ?? throw new FabricException(ErrorCodes.DeadlineExceeded, $"The guest was not ready within {BootDeadline.TotalSeconds:0} s.");
-        var options = new MigrationOptions { Mode = mode == MoveMode.PreCopy ? MigrationMode.PreCopy : MigrationMode.PostCopy };
-        var begun = await client.MigrateAsync(new MigrateRequest(vm, Destination, options, Guid.NewGuid()), cancellation);
+        var asked = options with { Mode = mode == MoveMode.PreCopy ? MigrationMode.PreCopy : MigrationMode.PostCopy };
+        var begun = await client.MigrateAsync(new MigrateRequest(vm, Destination, asked, Guid.NewGuid()), cancellation);
         var ended = await EndedAsync(client, begun.Id, cancellation);
         if (ended.State != "completed")
-            return MoveResult.Failed(Name, mode, $"{ended.State}: {ended.Error?.Message}");
+            return MoveResult.Failed(name, mode, $"{ended.State}: {ended.Error?.Message}");
         var (seen, clean) = await GuestConsole.ViewAsync(consoles, lastBeat, MeasureDeadline, time, cancellation);
         double total = await TotalAsync(cluster, begun.Id, cancellation);
         return new MoveResult(
-            Name, mode, total, ended.DowntimeMs ?? throw new FabricException(ErrorCodes.Corrupt, "The migration's record has no downtime."), ended.DowntimeMs, seen?.StoppedMs, seen?.LargestGapMs, ended.Memory.WireBytes, ended.Rounds, ended.Verified, clean);
+            name, mode, total, ended.DowntimeMs ?? throw new FabricException(ErrorCodes.Corrupt, "The migration's record has no downtime."), ended.DowntimeMs, seen?.StoppedMs, seen?.LargestGapMs, ended.Memory.WireBytes, ended.Rounds, ended.Verified, clean);
     }
 
     private async Task<MigrationReport> EndedAsync(ControlClient client, MigrationId id, CancellationToken cancellation)

@@ -244,16 +244,17 @@ public sealed class CommandLineTests : IAsyncLifetime
     public async Task Migrating_passes_every_option_on()
     {
         await CliRun.Async(
-            _server.Url, "migrate", "web-1", "--to", "beta", "--mode", "post-copy", "--max-downtime", "50", "--bandwidth", "64M", "--verify", "full", "--connections", "4", "--order", "forward-multi-lru", "--pivots", "12",
+            _server.Url, "migrate", "web-1", "--to", "beta", "--mode", "post-copy", "--max-downtime", "50", "--bandwidth", "64M", "--verify", "full", "--connections", "4", "--order", "forward-multi-lru", "--pivots", "12", "--balloon", "auto",
             "--reason", "r");
         Assert.Equal(
-            new MigrationOptions { Mode = MigrationMode.PostCopy, MaxDowntimeMs = 50, BandwidthBytesPerSecond = 64 * ByteSize.Mebi, Verify = VerifyLevel.Full, BulkConnections = 4, Reason = "r", Order = PageOrder.ForwardMultiLru, Pivots = 12 },
+            new MigrationOptions { Mode = MigrationMode.PostCopy, MaxDowntimeMs = 50, BandwidthBytesPerSecond = 64 * ByteSize.Mebi, Verify = VerifyLevel.Full, BulkConnections = 4, Reason = "r", Order = PageOrder.ForwardMultiLru, Pivots = 12, Balloon = BalloonUse.Auto },
             _control.Migrated!.Options);
         Assert.NotNull(_control.Migrated.RequestId);
     }
 
     [Theory]
     [InlineData("--order", "sideways", "--order 'sideways'", "dual-multi-lru")]
+    [InlineData("--balloon", "on", "--balloon 'on'", "off, auto")]
     [InlineData("--pivots", "0", "0 pivots", "1 to 64")]
     [InlineData("--pivots", "65", "65 pivots", "1 to 64")]
     public async Task A_wrong_order_or_number_of_pivots_is_named_with_what_is_accepted(string option, string value, string named, string remedy)

@@ -60,6 +60,9 @@ internal sealed class FakeMachine(VmSpec spec, string where, MachineStatus statu
 
     internal Task<string> Exited => _exited.Task;
 
+    /// <summary>Null for a machine without the device.</summary>
+    internal FakeBalloon? Balloon { get; init; }
+
     internal void Become(MachineStatus next)
     {
         if (Status == MachineStatus.Exited)
@@ -90,14 +93,19 @@ internal sealed class FakeFactory(string host, RunObserver observer) : IMachineF
         _life = new AgentLife();
     }
 
-    public ValueTask<IMachine> CreateAsync(VmSpec spec, MachineBirth birth, CancellationToken cancellation)
+    public ValueTask<IMachine> CreateAsync(VmSpec spec, MachineBirth birth, CancellationToken cancellation) => ValueTask.FromResult(Create(spec, birth));
+
+    internal IMachine Create(VmSpec spec, MachineBirth birth)
     {
         _life.Check();
-        var machine = new FakeMachine(spec, host, birth == MachineBirth.Boot ? MachineStatus.Running : MachineStatus.AwaitingState, observer);
+        var machine = new FakeMachine(spec, host, birth == MachineBirth.Boot ? MachineStatus.Running : MachineStatus.AwaitingState, observer) { Balloon = NewBalloon(spec) };
         _machines[machine.Record] = machine;
         machine.Boot();
-        return ValueTask.FromResult<IMachine>(new Handle(machine, _life));
+        return new Handle(machine, _life);
     }
+
+    /// <summary>Of the machines that are made from now on.</summary>
+    internal Func<VmSpec, FakeBalloon?> NewBalloon { get; set; } = static _ => null;
 
     /// <summary>A machine may be slow to answer its new agent, or not answer yet.</summary>
     internal Func<Task> BeforeAdopt { get; set; } = static () => Task.CompletedTask;
@@ -132,7 +140,7 @@ internal sealed class FakeFactory(string host, RunObserver observer) : IMachineF
 
         public IGuestMemory Memory { get; } = new FakeMemory(machine.Spec.PageCount);
 
-        public IBalloon? Balloon => null;
+        public IBalloon? Balloon { get; } = machine.Balloon is { } balloon ? new BalloonHandle(balloon, life) : null;
 
         public string AdoptionRecord => machine.Record;
 
@@ -160,10 +168,14 @@ internal sealed class FakeFactory(string host, RunObserver observer) : IMachineF
         public ValueTask<byte[]> SaveDeviceStateAsync(bool releaseDisks, CancellationToken cancellation)
         {
             life.Check();
-            return ValueTask.FromResult("state"u8.ToArray());
+            return ValueTask.FromResult(machine.Balloon?.Save() ?? "state"u8.ToArray());
         }
 
-        public ValueTask LoadDeviceStateAsync(ReadOnlyMemory<byte> state, CancellationToken cancellation) => Do(MachineStatus.Paused);
+        public ValueTask LoadDeviceStateAsync(ReadOnlyMemory<byte> state, CancellationToken cancellation)
+        {
+            machine.Balloon?.Load(state.Span);
+            return Do(MachineStatus.Paused);
+        }
 
         public ValueTask ReclaimDisksAsync(CancellationToken cancellation)
         {
@@ -180,6 +192,24 @@ internal sealed class FakeFactory(string host, RunObserver observer) : IMachineF
             life.Check();
             machine.Become(next);
             return ValueTask.CompletedTask;
+        }
+    }
+
+    /// <summary>An agent that is dead orders nothing any more.</summary>
+    private sealed class BalloonHandle(FakeBalloon balloon, AgentLife life) : IBalloon
+    {
+        public ValueTask<long> QueryActualAsync(CancellationToken cancellation) => Alive().QueryActualAsync(cancellation);
+
+        public ValueTask SetTargetAsync(long bytes, CancellationToken cancellation) => Alive().SetTargetAsync(bytes, cancellation);
+
+        public ValueTask<BalloonStatistics?> QueryStatisticsAsync(CancellationToken cancellation) => Alive().QueryStatisticsAsync(cancellation);
+
+        public ValueTask<bool> QueryDeflatesOnOomAsync(CancellationToken cancellation) => Alive().QueryDeflatesOnOomAsync(cancellation);
+
+        private FakeBalloon Alive()
+        {
+            life.Check();
+            return balloon;
         }
     }
 

@@ -159,12 +159,14 @@ public sealed class LedgerTests : IDisposable
         phases["complete"] = phases["accepted"].Apply(new VmRecord.PullCompleted(M1, null));
         phases["refused"] = phases["expected"].Apply(new VmRecord.Refused(M1, new Epoch(2), "x"));
         phases["lost"] = phases["accepted"].Apply(new VmRecord.IncomingLost(M1, "x"));
+        phases["owes"] = owner.Apply(Push(M1) with { Lent = 1 }).Apply(new VmRecord.PushEnded(M1, Why));
 
         var records = new Dictionary<VmRecord, string>
         {
             [new VmRecord.Owned(new Epoch(5), Spec)] = "nothing released refused lost",
-            [Push(M2)] = "owner complete",
+            [Push(M2)] = "owner complete owes",
             [new VmRecord.PushEnded(M1, Why)] = "pushing",
+            [new VmRecord.MemoryReturned(M1)] = "owes",
             [new VmRecord.HandingOver(M1, new Epoch(5), MigrationMode.PreCopy)] = "pushing",
             [new VmRecord.TokenSent(M1, new Epoch(2))] = "handing-over",
             [new VmRecord.Withdrawn(M1, Why)] = "handing-over token-sent",
@@ -176,8 +178,8 @@ public sealed class LedgerTests : IDisposable
             [new VmRecord.Accepted(M1, new Epoch(2), HandOverKind.Pull)] = "expected",
             [new VmRecord.PullCompleted(M1, true)] = "accepted",
             [new VmRecord.IncomingLost(M1, "x")] = "accepted",
-            [new VmRecord.Refused(M1, new Epoch(2), "x")] = "nothing owner pushing handing-over token-sent handed-over drained released expected refused",
-            [new VmRecord.Deleted()] = "nothing owner released complete refused lost",
+            [new VmRecord.Refused(M1, new Epoch(2), "x")] = "nothing owner pushing handing-over token-sent handed-over drained released expected refused owes",
+            [new VmRecord.Deleted()] = "nothing owner released complete refused lost owes",
         };
         var difference = new StringBuilder();
         foreach (var (record, legal) in records)

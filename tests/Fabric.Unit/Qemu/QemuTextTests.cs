@@ -46,7 +46,7 @@ public sealed class QemuTextTests
             "-accel tcg -cpu qemu64 -smp 2 -m 256M",
             "-global migration.send-configuration=off",
             "path=/run/f/web-1/console.log,append=on",
-            "virtio-balloon-pci,id=balloon0,free-page-reporting=on",
+            "virtio-balloon-pci,id=balloon0,free-page-reporting=on,deflate-on-oom=on",
             "-kernel /k -initrd /i -append console=ttyS0 quiet panic=1 tsc=unstable quiet=no",
             "driver=file,node-name=disk1-file,filename=/d/b.img,locking=on",
             "driver=throttle,node-name=disk1,throttle-group=disk1-group,file=disk1-file",
@@ -127,6 +127,15 @@ public sealed class QemuTextTests
         if (statistics is not null)
             Assert.Equal(new BalloonStatistics(4096, null, null, null, null, null, DateTimeOffset.FromUnixTimeSeconds(5)), statistics);
     }
+
+    [Theory]
+    [InlineData("""{"guest-features": {"dev-features": ["VIRTIO_BALLOON_F_STATS_VQ: x", "VIRTIO_BALLOON_F_DEFLATE_ON_OOM: Deflate balloon when guest OOM"]}}""", true)]
+    [InlineData("""{"guest-features": {"dev-features": []}, "host-features": {"dev-features": ["VIRTIO_BALLOON_F_DEFLATE_ON_OOM: offered, not accepted"]}}""", false)]
+    [InlineData("""{"guest-features": {"dev-features": [1, null, {}]}}""", false)]
+    [InlineData("""{"guest-features": {"dev-features": "VIRTIO_BALLOON_F_DEFLATE_ON_OOM"}}""", false)]
+    [InlineData("[]", false)]
+    public void Guest_has_agreed_to_empty_the_balloon_only_where_qemu_says_so(string json, bool agreed) =>
+        Assert.Equal(agreed, QemuBalloon.Agreed(JsonSerializer.Deserialize<JsonElement>(json)));
 
     [Fact]
     public void Control_characters_of_others_words_do_not_reach_a_terminal() =>

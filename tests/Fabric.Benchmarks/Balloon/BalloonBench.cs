@@ -1,0 +1,108 @@
+using System.Globalization;
+using System.Text;
+using System.Text.Json;
+using Fabric.Benchmarks.Compare;
+using Fabric.Core;
+using Fabric.Migration;
+
+namespace Fabric.Benchmarks.Balloon;
+
+/// <summary>One way to move: over which link, with or without a balloon, over all its runs that did not fail.</summary>
+public sealed record BalloonRow(string Link, MoveMode Mode, string Balloon, int Runs, int Failures, Statistics? TotalMs, Statistics? DowntimeMs, Statistics? GapMs, Statistics? WireMebibytes, bool AllClean);
+
+public sealed record BalloonReport(string Machine, string Guest, IReadOnlyList<BalloonRow> Rows);
+
+/// <summary>What self-ballooning saves, and what it costs: a guest that has dirtied and freed most of its memory is moved with and without it, in alternation, over loopback and over a slow link.</summary>
+public static class BalloonBench
+{
+    public const string Usage = """
+        fabric-bench balloon [--runs N] [--memory SIZE] [--free-mb N] [--keep N] [--bandwidth SIZE] [--out DIR]
+          Moves a guest that freed --free-mb MiB in pieces of --keep pages (0: whole) with --balloon off and auto; writes balloon.md and balloon.json to DIR (artifacts/bench).
+          --bandwidth: of the slow link, bytes a second.
+        """;
+
+    private static readonly JsonSerializerOptions Json = new() { WriteIndented = true, PropertyNamingPolicy = JsonNamingPolicy.SnakeCaseLower };
+
+    public static async Task<int> RunAsync(IReadOnlyDictionary<string, string> options, TextWriter talk, CancellationToken cancellation)
+    {
+        ArgumentNullException.ThrowIfNull(options);
+        ArgumentNullException.ThrowIfNull(talk);
+        int runs = BenchOptions.Number(options, "runs", 5, 1, 1000);
+        long slow = ByteSize.Parse(options.GetValueOrDefault("bandwidth", "32M"), "--bandwidth");
+        var guest = Guest(options);
+        (string Link, long? Bytes)[] links = [("loopback", null), (ByteSize.Format(slow) + "/s", slow)];
+        var results = new List<(string Link, BalloonUse Use, MoveResult Result)>();
+        await using (var mover = new FabricMover(TimeProvider.System))
+        {
+            if (mover.Unavailable is { } why)
+                throw new FabricException(ErrorCodes.Unsupported, why);
+            for (int run = 0; run < runs; run++)
+            {
+                foreach (var (link, bytes) in links)
+                {
+                    foreach (var mode in Enum.GetValues<MoveMode>())
+                    {
+                        foreach (var use in Enum.GetValues<BalloonUse>())
+                        {
+                            var result = await mover.MoveAsync($"{use}", guest, mode, new MigrationOptions(BandwidthBytesPerSecond: bytes, Balloon: use), cancellation);
+                            results.Add((link, use, result));
+                            await talk.WriteLineAsync(Line(run, link, result));
+                        }
+                    }
+                }
+            }
+        }
+
+        string machine = $"{Environment.ProcessorCount} processors, Linux {Environment.OSVersion.Version}, accelerator {guest.Accelerator}";
+        var report = new BalloonReport(machine, $"{ByteSize.Format(guest.MemoryBytes)}, {guest.Append}", Rows(results));
+        string directory = options.GetValueOrDefault("out", Path.Combine("artifacts", "bench"));
+        Directory.CreateDirectory(directory);
+        await File.WriteAllTextAsync(Path.Combine(directory, "balloon.json"), JsonSerializer.Serialize(report, Json), cancellation);
+        await File.WriteAllTextAsync(Path.Combine(directory, "balloon.md"), Markdown(report), cancellation);
+        await talk.WriteLineAsync(Markdown(report));
+        return results.All(r => r.Result is { Failure: null, GuestClean: true }) ? 0 : 1;
+    }
+
+    private static GuestImage Guest(IReadOnlyDictionary<string, string> options) => new(
+        BenchOptions.Existing(options, "kernel", "FABRIC_GUEST_KERNEL"),
+        BenchOptions.Existing(options, "initrd", "FABRIC_GUEST_INITRD"),
+        string.Create(
+            CultureInfo.InvariantCulture,
+            $"fabric.workload=freed fabric.mb=16 fabric.rate=2000 fabric.free-mb={BenchOptions.Number(options, "free-mb", 150, 1, 1 << 20)} fabric.keep={BenchOptions.Number(options, "keep", 64, 0, 1 << 20)}"),
+        ByteSize.Parse(options.GetValueOrDefault("memory", "256M"), "--memory"),
+        "tcg");
+
+    private static List<BalloonRow> Rows(List<(string Link, BalloonUse Use, MoveResult Result)> results) =>
+    [
+        .. from r in results
+           group r.Result by (r.Link, r.Result.Mode, r.Use) into g
+           let good = g.Where(r => r.Failure is null).ToList()
+           select new BalloonRow(
+               g.Key.Link, g.Key.Mode, g.Key.Use == BalloonUse.Off ? "off" : "auto", good.Count, g.Count() - good.Count, Statistics.Of(good.Select(r => r.TotalMs)), Statistics.Of(good.Select(r => r.DowntimeMs)),
+               Statistics.Of(good.Where(r => r.GuestGapMs is not null).Select(r => r.GuestGapMs!.Value)), Statistics.Of(good.Select(r => r.WireBytes / (double)ByteSize.Mebi)),
+               good.Count > 0 && good.All(r => r.GuestClean)),
+    ];
+
+    private static string Markdown(BalloonReport report)
+    {
+        var text = new StringBuilder();
+        text.Append(CultureInfo.InvariantCulture, $"# Moving a guest with and without its free memory\n\nMachine: {report.Machine}\n\nGuest: `{report.Guest}`; every run with a freshly booted guest, in alternation.\n\n");
+        text.Append("Milliseconds: median (least – most). Total: the destination waits → all is there and the guest runs; the seconds in which the balloon takes memory are in it. ");
+        text.Append("Gap: longest time in which the running guest could not go on.\n\n");
+        text.Append("| link | mode | balloon | runs | total | downtime | gap (guest) | MiB on the wire | guest's memory |\n|---|---|---|---|---|---|---|---|---|\n");
+        foreach (var row in report.Rows)
+        {
+            text.Append(CultureInfo.InvariantCulture, $"| {row.Link} | {(row.Mode == MoveMode.PreCopy ? "pre-copy" : "post-copy")} | {row.Balloon} | {row.Runs}{(row.Failures > 0 ? $" (+{row.Failures} failed)" : "")} ");
+            text.Append(CultureInfo.InvariantCulture, $"| {Show(row.TotalMs)} | {Show(row.DowntimeMs)} | {Show(row.GapMs)} | {Show(row.WireMebibytes)} | {(row.AllClean ? "clean" : "ERRORS")} |\n");
+        }
+
+        return text.ToString();
+    }
+
+    private static string Show(Statistics? value) =>
+        value is null ? "–" : string.Create(CultureInfo.InvariantCulture, $"{value.Median:0.0} ({value.Least:0.0} – {value.Most:0.0})");
+
+    private static string Line(int run, string link, MoveResult result) => result.Failure is { } why
+        ? $"{run + 1} {link,-12} {result.Mode,-9} {result.Mover,-5} FAILED: {why}"
+        : string.Create(CultureInfo.InvariantCulture, $"{run + 1} {link,-12} {result.Mode,-9} {result.Mover,-5} total {result.TotalMs,8:0.0} ms  downtime {result.DowntimeMs,7:0.0} ms  {ByteSize.Format(result.WireBytes),10}  {(result.GuestClean ? "clean" : "MEMORY ERRORS")}");
+}
