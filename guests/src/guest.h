@@ -24,6 +24,7 @@ struct options {
     uint64_t seed;
     size_t stress_mb;   /* MiB for stress-ng's own area */
     int disk;           /* verify writes on /dev/vda */
+    int net;            /* serve TCP clients */
     int plant;          /* break one byte after some time: shows that the checker sees it */
 };
 
@@ -60,6 +61,9 @@ void read_heavy_run(const struct options *options, struct progress *progress);
 void write_heavy_run(const struct options *options, struct progress *progress);
 void compile_like_run(const struct options *options, struct progress *progress);
 void disk_run(const struct options *options, struct progress *progress);
+
+/* net.c: starts its threads and returns. */
+void net_start(void);
 
 /* main.c: shared by the workloads. */
 int64_t now_ns(void);                                        /* CLOCK_MONOTONIC_RAW */

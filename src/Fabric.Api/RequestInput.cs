@@ -60,6 +60,8 @@ internal static class RequestInput
             throw new FabricException(ErrorCodes.InvalidArgument, $"VM '{spec.Name}' has an unknown machine or accelerator.", "machine: qemu or synthetic; accelerator: auto, kvm or tcg.");
         if (spec.Disks is null || spec.Disks.Any(d => d?.Path is null))
             throw new FabricException(ErrorCodes.InvalidArgument, $"VM '{spec.Name}' has a disk without a path.");
+        if (spec.Nics.Any(n => n?.Bridge is null))
+            throw new FabricException(ErrorCodes.InvalidArgument, $"VM '{spec.Name}' has a network card without a bridge.");
         Refuse(spec.Validate());
     }
 

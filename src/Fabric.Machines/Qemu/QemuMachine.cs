@@ -103,6 +103,21 @@ internal sealed partial class QemuMachine : IMachine
         await CommandAsync("cont", null, _options.StateDeadline, cancellation);
     }
 
+    public async ValueTask AnnounceAsync(CancellationToken cancellation)
+    {
+        if (Spec.Nics.Count > 0)
+            await CommandAsync("announce-self", Write, _options.CommandDeadline, cancellation);
+
+        // Milliseconds. Often at first, since every frame that comes before a switch has learned is lost; then again, since an announcement may be lost itself.
+        static void Write(Utf8JsonWriter writer)
+        {
+            writer.WriteNumber("initial", 50);
+            writer.WriteNumber("max", 550);
+            writer.WriteNumber("rounds", 5);
+            writer.WriteNumber("step", 100);
+        }
+    }
+
     public async ValueTask<byte[]> SaveDeviceStateAsync(bool releaseDisks, CancellationToken cancellation)
     {
         // "xen-" in name only: it writes the state of all devices and CPUs, without RAM. "live" with a stopped VM releases the disk images.
