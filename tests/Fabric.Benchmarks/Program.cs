@@ -1,4 +1,5 @@
 using Fabric.Benchmarks;
+using Fabric.Benchmarks.ClientGap;
 using Fabric.Benchmarks.Compare;
 using Fabric.Benchmarks.Journal;
 using Fabric.Benchmarks.PageOrders;
@@ -30,6 +31,7 @@ try
 {
     return command switch
     {
+        "client-gap" => await ClientGapCommand.RunAsync(options, Console.Out, interrupt.Token),
         "compare-qemu" => await CompareQemu.RunAsync(options, Console.Out, interrupt.Token),
         "journal" => await JournalBench.RunAsync(options, Console.Out, interrupt.Token),
         "page-order" => await PageOrderBench.RunAsync(options, Console.Out, interrupt.Token),
@@ -51,6 +53,6 @@ catch (FabricException error)
 static int Refuse(string why)
 {
     Console.Error.WriteLine(why);
-    Console.Error.WriteLine(CompareQemu.Usage + "\n" + SoakCommand.Usage + "\n" + JournalBench.Usage + "\n" + PageOrderBench.Usage + "\n" + ScaleBench.Usage);
+    Console.Error.WriteLine(CompareQemu.Usage + "\n" + SoakCommand.Usage + "\n" + JournalBench.Usage + "\n" + PageOrderBench.Usage + "\n" + ScaleBench.Usage + "\n" + ClientGapCommand.Usage);
     return 2;
 }
