@@ -8,10 +8,11 @@ namespace Fabric.Benchmarks.ClientGap;
 public static class ClientGapCommand
 {
     public const string Usage = """
-        fabric-bench client-gap [--moves 20] [--link-mbit 1000] [--memory 128M] [--mb 16] [--rate 2000] [--accel tcg|kvm]
+        fabric-bench client-gap [--moves 20] [--link-mbit 1000] [--move-mbit N] [--memory 128M] [--mb 16] [--rate 2000] [--accel tcg|kvm]
                                 [--kernel FILE --initrd FILE] [--out DIR]
           Moves a guest between two network namespaces, in every mode in turn, while TCP clients in a third one talk to it. Needs root.
-          --link-mbit: of every host's link in each direction; 0: no limit. Writes client-gap.md and client-gap.json to DIR (artifacts/bench).
+          --link-mbit: of every host's link in each direction; 0: no limit. --move-mbit: what a move may take of it.
+          Writes client-gap.md and client-gap.json to DIR (artifacts/bench).
         """;
 
     public static async Task<int> RunAsync(IReadOnlyDictionary<string, string> values, TextWriter talk, CancellationToken cancellation)
@@ -24,6 +25,7 @@ public static class ClientGapCommand
         var options = new ClientGapOptions
         {
             Moves = BenchOptions.Number(values, "moves", 20, 1, 100_000),
+            Bandwidth = values.ContainsKey("move-mbit") ? BenchOptions.Number(values, "move-mbit", 0, 1, 100_000) * 125_000L : null,
             Shape = megabits == 0 ? null : new LinkShape(megabits * 1_000_000L),
             Guest = new VmSpec
             {

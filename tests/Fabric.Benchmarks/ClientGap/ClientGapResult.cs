@@ -22,6 +22,9 @@ public sealed record ClientGapOptions
 
     /// <summary>Of the hosts' links; null: as fast as this machine is.</summary>
     public LinkShape? Shape { get; init; }
+
+    /// <summary>What a move may send, bytes a second; null: as much as the link takes.</summary>
+    public long? Bandwidth { get; init; }
 }
 
 /// <summary>

@@ -39,6 +39,8 @@ public sealed class ClientGapRun(ClientGapOptions options, TimeProvider time, Ac
         }
 
         string link = options.Shape is { } shape ? string.Create(CultureInfo.InvariantCulture, $"links of {shape.BitsPerSecond / 1e6:0} Mb/s") : "links without a limit";
+        if (options.Bandwidth is { } most)
+            link += string.Create(CultureInfo.InvariantCulture, $", moves limited to {most * 8 / 1e6:0} Mb/s");
         return new ClientGapResult(
             $"{Environment.ProcessorCount} processors, Linux {Environment.OSVersion.Version}, accelerator {options.Guest.Accelerator}, {link}",
             $"{ByteSize.Format(options.Guest.MemoryBytes)}, {options.Guest.Append}", options.Moves, _samples, lab.Left);
@@ -74,7 +76,7 @@ public sealed class ClientGapRun(ClientGapOptions options, TimeProvider time, Ac
         var mode = options.Modes[move % options.Modes.Count];
         record.ReadFrom(way.From);
         int beats = record.Log.Beats.Count;
-        var report = await lab.MoveAsync(options.Guest.Name, way.To, new MigrationOptions(mode), cancellation);
+        var report = await lab.MoveAsync(options.Guest.Name, way.To, new MigrationOptions(mode) { BandwidthBytesPerSecond = options.Bandwidth }, cancellation);
         foreach (var stream in streams)
             await GoesOnAsync(stream, way.To, cancellation);
         double guest = await GuestGapAsync(record, beats, way, cancellation);
