@@ -27,6 +27,26 @@ public static unsafe partial class NetworkLink
         return LinuxCalls.Ioctl(socket, Layout.GetIndex, &request) == 0;
     }
 
+    /// <exception cref="FabricException">native: there is no interface of this name.</exception>
+    public static int IndexOf(string name)
+    {
+        using var socket = Open();
+        var request = Named(name);
+        Require(socket, Layout.GetIndex, &request, $"looking for interface {name}");
+        return request.Index;
+    }
+
+    /// <summary>The six bytes of an Ethernet interface's address.</summary>
+    /// <exception cref="FabricException">native: there is no interface of this name.</exception>
+    public static byte[] AddressOf(string name)
+    {
+        using var socket = Open();
+        var request = Named(name);
+        Require(socket, Layout.GetHardwareAddress, &request, $"reading the address of interface {name}");
+        ReadOnlySpan<byte> address = request.Address;
+        return address.ToArray();
+    }
+
     /// <summary>
     /// Makes an interface a port of a bridge, with a hardware address that lies above all others, and brings it up. A bridge without an address of its own takes the lowest of
     /// its ports': this one shall never be that.
@@ -40,10 +60,8 @@ public static unsafe partial class NetworkLink
         hardware.Family = HardwareEther;
         address.CopyTo(hardware.Address);
         Require(socket, Layout.SetHardwareAddress, &hardware, $"setting the address of interface {name}");
-        var port = Named(name);
-        Require(socket, Layout.GetIndex, &port, $"looking for interface {name}");
         var joined = Named(bridge);
-        joined.Index = port.Index;
+        joined.Index = IndexOf(name);
         Require(socket, Layout.AddPort, &joined, $"adding interface {name} to bridge {bridge}");
         var flags = Named(name);
         Require(socket, Layout.GetFlags, &flags, $"reading the flags of interface {name}");
@@ -83,6 +101,7 @@ public static unsafe partial class NetworkLink
         internal const uint GetFlags = 0x8913;
         internal const uint SetFlags = 0x8914;
         internal const uint SetHardwareAddress = 0x8924;
+        internal const uint GetHardwareAddress = 0x8927;
         internal const uint GetIndex = 0x8933;
         internal const uint AddPort = 0x89a2;
 

@@ -26,6 +26,7 @@ internal sealed partial class QemuMachine : IMachine
     private readonly DeathWatch _deaths;
     private readonly Task _death;
     private readonly EventWatch _events;
+    private IReadOnlyList<LateFrames> _late = [];
     private volatile bool _awaitingState;
     private volatile bool _killed;
     private int _disposed;
@@ -93,13 +94,19 @@ internal sealed partial class QemuMachine : IMachine
         };
     }
 
-    public async ValueTask StopAsync(CancellationToken cancellation) => await CommandAsync("stop", null, _options.StateDeadline, cancellation);
+    public async ValueTask StopAsync(CancellationToken cancellation)
+    {
+        DropLateFrames();
+        _late = LateFrames.Begin(Spec, _files, _time, _log);
+        await CommandAsync("stop", null, _options.StateDeadline, cancellation);
+    }
 
     public async ValueTask ContinueAsync(CancellationToken cancellation)
     {
         // QEMU would take "cont" as a wish and start by itself as soon as a state is loaded: nobody but the owner of the run token decides that.
         if (_awaitingState)
             throw new FabricException(ErrorCodes.Conflict, $"VM '{Spec.Name}' waits for its device state and cannot run yet.", "Load the device state first.");
+        DropLateFrames();
         await CommandAsync("cont", null, _options.StateDeadline, cancellation);
     }
 
@@ -241,6 +248,8 @@ internal sealed partial class QemuMachine : IMachine
     {
         if (Interlocked.Exchange(ref _disposed, 1) != 0)
             return ValueTask.CompletedTask;
+        if (!_killed)
+            DropLateFrames();
         _qmp.Dispose();
         _memory.Dispose();
         _deaths.Release(_process);
@@ -279,6 +288,13 @@ internal sealed partial class QemuMachine : IMachine
     /// <summary>Asks QEMU what an adopted machine is doing.</summary>
     internal async Task RecallAsync(CancellationToken cancellation) =>
         _awaitingState = await QueryStatusAsync(cancellation) == MachineStatus.AwaitingState;
+
+    private void DropLateFrames()
+    {
+        foreach (var late in _late)
+            late.Drop();
+        _late = [];
+    }
 
     private async ValueTask<JsonElement> CommandAsync(string command, Action<Utf8JsonWriter>? arguments, TimeSpan deadline, CancellationToken cancellation)
     {

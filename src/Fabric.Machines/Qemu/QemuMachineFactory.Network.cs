@@ -43,10 +43,11 @@ public sealed partial class QemuMachineFactory
     }
 
     /// <summary>The card's own address with another first byte: local, and above every other port's.</summary>
-    private static byte[] TapAddress(string mac)
-    {
-        byte[] address = [.. mac.Split(':').Select(static b => byte.Parse(b, NumberStyles.AllowHexSpecifier, CultureInfo.InvariantCulture))];
-        address[0] = TapAddressBegin;
-        return address;
-    }
+    private static byte[] TapAddress(string mac) => [TapAddressBegin, .. NicAddress.Parse(mac).AsSpan(1)];
+}
+
+internal static class NicAddress
+{
+    /// <summary>The six bytes of an address that was checked before.</summary>
+    internal static byte[] Parse(string mac) => [.. mac.Split(':').Select(static b => byte.Parse(b, NumberStyles.AllowHexSpecifier, CultureInfo.InvariantCulture))];
 }

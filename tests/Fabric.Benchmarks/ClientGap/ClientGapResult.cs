@@ -41,7 +41,8 @@ public sealed record ClientGapSample(int Move, MigrationMode Mode, StreamKind St
     public bool Ok => ExcessMs <= AllowedMs;
 }
 
-public sealed record ClientGapResult(string Machine, string Guest, int Moves, IReadOnlyList<ClientGapSample> Samples, IReadOnlyList<string> Left)
+/// <param name="LateFrames">Frames that came to a source after the guest's stop and that it sent after the guest, by the agents' logs.</param>
+public sealed record ClientGapResult(string Machine, string Guest, int Moves, IReadOnlyList<ClientGapSample> Samples, long LateFrames, IReadOnlyList<string> Left)
 {
     private static readonly JsonSerializerOptions Json = new()
     {
@@ -68,6 +69,7 @@ public sealed record ClientGapResult(string Machine, string Guest, int Moves, IR
             text.Append(CultureInfo.InvariantCulture, $"| {Show(group.Select(static s => s.ExcessMs))} | {Show(group.Select(static s => s.GuestGapMs))} | {Show(group.Select(static s => s.CalmMs))} | {group.Count(static s => s.Ok)} of {group.Count()} |\n");
         }
 
+        text.Append(CultureInfo.InvariantCulture, $"\nFrames that came to a source after the guest's stop, and were sent after it: {LateFrames}.\n");
         foreach (string left in Left)
             text.Append(CultureInfo.InvariantCulture, $"\nLeft behind: {left}\n");
         return text.ToString();

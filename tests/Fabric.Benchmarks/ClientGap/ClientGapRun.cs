@@ -1,4 +1,5 @@
 using System.Globalization;
+using System.Text.RegularExpressions;
 using Fabric.Benchmarks.Lab;
 using Fabric.Benchmarks.Soak;
 using Fabric.Core;
@@ -8,9 +9,10 @@ using Fabric.Wire.Api;
 namespace Fabric.Benchmarks.ClientGap;
 
 /// <summary>One guest moved back and forth between two hosts while TCP clients in this process's namespace, which is neither's, talk to it.</summary>
-public sealed class ClientGapRun(ClientGapOptions options, TimeProvider time, Action<string> say)
+public sealed partial class ClientGapRun(ClientGapOptions options, TimeProvider time, Action<string> say)
 {
     private const int NumbersAfter = 100;
+    private const int LogLinesMost = 100_000;
 
     private static readonly TimeSpan BootWithin = TimeSpan.FromSeconds(90);
     private static readonly TimeSpan GoesOnWithin = TimeSpan.FromSeconds(30);
@@ -23,9 +25,13 @@ public sealed class ClientGapRun(ClientGapOptions options, TimeProvider time, Ac
     public async Task<ClientGapResult> RunAsync(CancellationToken cancellation)
     {
         var lab = await LabCluster.StartAsync(hosts: 2, options.Shape, time, cancellation);
+        long late = 0;
         try
         {
             await PlayAsync(lab, cancellation);
+            late = lab.Cluster.Hosts.Sum(host => lab.Cluster.LogLines(host, LogLinesMost).Sum(static line => LateFrames().Match(line) is { Success: true } found
+                ? long.Parse(found.Groups["count"].Value, CultureInfo.InvariantCulture)
+                : 0));
         }
         catch (FabricException)
         {
@@ -43,8 +49,11 @@ public sealed class ClientGapRun(ClientGapOptions options, TimeProvider time, Ac
             link += string.Create(CultureInfo.InvariantCulture, $", moves limited to {most * 8 / 1e6:0} Mb/s");
         return new ClientGapResult(
             $"{Environment.ProcessorCount} processors, Linux {Environment.OSVersion.Version}, accelerator {options.Guest.Accelerator}, {link}",
-            $"{ByteSize.Format(options.Guest.MemoryBytes)}, {options.Guest.Append}", options.Moves, _samples, lab.Left);
+            $"{ByteSize.Format(options.Guest.MemoryBytes)}, {options.Guest.Append}", options.Moves, _samples, late, lab.Left);
     }
+
+    [GeneratedRegex(@"(?<count>\d+) frames that came after its stop were sent after it", RegexOptions.ExplicitCapture, matchTimeoutMilliseconds: 1000)]
+    private static partial Regex LateFrames();
 
     private async Task PlayAsync(LabCluster lab, CancellationToken cancellation)
     {

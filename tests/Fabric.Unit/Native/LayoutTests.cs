@@ -44,6 +44,7 @@ public sealed class LayoutTests
     public void Requests_for_network_interfaces_have_the_kernels_layout()
     {
         Assert.Equal(40, Unsafe.SizeOf<NetworkLink.Layout.Request>());
+        Assert.Equal(20, Unsafe.SizeOf<FrameSocket.Layout.Address>());
         Assert.True(NetworkLink.Exists("lo"));
         Assert.False(NetworkLink.Exists("no-such-link"));
         Assert.Throws<Fabric.Core.FabricException>(() => NetworkLink.Exists("a-name-of-sixteen"));
