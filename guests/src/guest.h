@@ -26,6 +26,7 @@ struct options {
     size_t free_mb;     /* MiB that freed gives back, that grab lets the balloon take at most */
     size_t keep;        /* freed: every so many pages one is kept; 0 = none */
     int disk;           /* verify writes on /dev/vda */
+    int net;            /* serve TCP clients */
     int plant;          /* break one byte after some time: shows that the checker sees it */
 };
 
@@ -65,6 +66,9 @@ void quicksort_run(const struct options *options, struct progress *progress);
 void freed_run(const struct options *options, struct progress *progress);
 void grab_run(const struct options *options, struct progress *progress);
 void disk_run(const struct options *options, struct progress *progress);
+
+/* net.c: starts its threads and returns. */
+void net_start(void);
 
 /* main.c: shared by the workloads. */
 int64_t now_ns(void);                                        /* CLOCK_MONOTONIC_RAW */

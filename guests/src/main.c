@@ -15,7 +15,7 @@
 #include <unistd.h>
 
 static struct options options = {
-    .workload = "idle", .pages = 64 * 256, .rate = 0, .seed = 1, .stress_mb = 32, .free_mb = 64, .keep = 0, .disk = 0, .plant = 0,
+    .workload = "idle", .pages = 64 * 256, .rate = 0, .seed = 1, .stress_mb = 32, .free_mb = 64, .keep = 0, .disk = 0, .net = 0, .plant = 0,
 };
 static struct progress progress;
 
@@ -98,6 +98,8 @@ static void read_options(void)
             options.keep = strtoull(value, NULL, 10);
         else if (!strcmp(word, "disk"))
             options.disk = !strcmp(value, "verify");
+        else if (!strcmp(word, "ip"))
+            options.net = 1; /* the address itself is set before this program begins */
         else if (!strcmp(word, "plant-error"))
             options.plant = atoi(value);
         else
@@ -186,6 +188,8 @@ int main(void)
         start(stress_thread);
     if (options.disk)
         start(disk_thread);
+    if (options.net)
+        net_start();
     start(workload_thread);
     /* The beat must not wait behind a busy workload: real-time priority. */
     struct sched_param parameter = { .sched_priority = 10 };

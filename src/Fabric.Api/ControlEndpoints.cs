@@ -5,6 +5,7 @@ using Fabric.Wire.Api;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Http;
 using Microsoft.AspNetCore.Routing;
+using Microsoft.Extensions.DependencyInjection;
 
 namespace Fabric.Api;
 
@@ -35,10 +36,11 @@ public static class ControlEndpoints
 
     private static void MapHosts(IEndpointRouteBuilder routes, Func<IControlPlane> control, Func<IReadOnlyList<Uri>> nodes)
     {
+        var trusted = routes.ServiceProvider.GetRequiredService<TrustedNetwork>();
         routes.MapPost("/v1/hosts", async context =>
         {
             var registration = await JsonBodies.ReadAsync(context, AgentJson.Default.HostRegistration, "{name, incarnation, agent_url, data, memory_bytes, cpus, machines, version}");
-            RequestInput.Check(registration);
+            RequestInput.Check(registration, trusted);
             await control().RegisterHostAsync(registration, context.RequestAborted);
             await JsonBodies.WriteAsync(context, new RegistrationAnswer(nodes()), AgentJson.Default.RegistrationAnswer);
         });

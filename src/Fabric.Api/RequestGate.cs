@@ -1,4 +1,3 @@
-using System.Net;
 using Fabric.Core;
 using Microsoft.AspNetCore.Connections;
 using Microsoft.AspNetCore.Http;
@@ -11,7 +10,7 @@ namespace Fabric.Api;
 /// Stands before every endpoint: refuses what a web page could send, gives each request a deadline, and turns whatever goes wrong
 /// behind it into the one error object. Nothing that arrives here may end the process or show a stack trace.
 /// </summary>
-internal sealed class RequestGate(RequestDelegate next, TimeProvider time, IHostApplicationLifetime life, ILogger<RequestGate> log)
+internal sealed class RequestGate(RequestDelegate next, TrustedNetwork trusted, TimeProvider time, IHostApplicationLifetime life, ILogger<RequestGate> log)
 {
     /// <summary>Longer than the longest long poll (20 s) and than starting a machine; a client that waits longer asks again.</summary>
     public static readonly TimeSpan Deadline = TimeSpan.FromMinutes(2);
@@ -64,15 +63,14 @@ internal sealed class RequestGate(RequestDelegate next, TimeProvider time, IHost
     }
 
     /// <summary>
-    /// Without certificates and tokens the ports are for processes of this machine, not for pages in its browser: a foreign Host name
-    /// means DNS rebinding, an Origin means a script of some site.
+    /// Without certificates and tokens the ports are for processes of this machine or its trusted network, not for pages in a browser there: a foreign
+    /// Host name means DNS rebinding, an Origin means a script of some site.
     /// </summary>
-    private static void RefuseWebPages(HttpRequest request)
+    private void RefuseWebPages(HttpRequest request)
     {
-        string host = request.Host.Host.Trim('[', ']');
-        bool local = host.Equals("localhost", StringComparison.OrdinalIgnoreCase) || (IPAddress.TryParse(host, out var address) && IPAddress.IsLoopback(address));
-        if (!local)
-            throw new FabricException(ErrorCodes.RefusedBySafety, $"Host '{Label.Shorten(host)}' is not a loopback name.", "Use the URL that the cluster printed, for example http://127.0.0.1:PORT.");
+        string host = request.Host.Host;
+        if (!trusted.Holds(host))
+            throw new FabricException(ErrorCodes.RefusedBySafety, $"Host '{Label.Shorten(host)}' is not {trusted}.", "Use the URL that the cluster printed, for example http://127.0.0.1:PORT.");
         if (request.Headers.Origin.Count > 0)
             throw new FabricException(ErrorCodes.RefusedBySafety, "Requests from web pages (with an Origin header) are refused.", "Use the fabric command or curl.");
     }

@@ -60,6 +60,8 @@ internal static class RequestInput
             throw new FabricException(ErrorCodes.InvalidArgument, $"VM '{spec.Name}' has an unknown machine or accelerator.", "machine: qemu or synthetic; accelerator: auto, kvm or tcg.");
         if (spec.Disks is null || spec.Disks.Any(d => d?.Path is null))
             throw new FabricException(ErrorCodes.InvalidArgument, $"VM '{spec.Name}' has a disk without a path.");
+        if (spec.Nics.Any(n => n?.Bridge is null))
+            throw new FabricException(ErrorCodes.InvalidArgument, $"VM '{spec.Name}' has a network card without a bridge.");
         Refuse(spec.Validate());
     }
 
@@ -72,11 +74,11 @@ internal static class RequestInput
         Refuse(options.Validate());
     }
 
-    /// <summary>A registration is believed only for this machine until peers have certificates: the control node will call the given URL.</summary>
-    public static void Check(HostRegistration registration)
+    /// <summary>A registration is believed only for this machine and its trusted network until peers have certificates: the control node will call the given URL.</summary>
+    public static void Check(HostRegistration registration, TrustedNetwork trusted)
     {
-        if (!registration.AgentUrl.IsAbsoluteUri || registration.AgentUrl.Scheme != Uri.UriSchemeHttp || !registration.AgentUrl.IsLoopback)
-            throw new FabricException(ErrorCodes.RefusedBySafety, $"Agent URL '{Label.Shorten(registration.AgentUrl.ToString())}' is not http on a loopback address.", "Without certificates a cluster lives on one machine.");
+        if (!registration.AgentUrl.IsAbsoluteUri || registration.AgentUrl.Scheme != Uri.UriSchemeHttp || !trusted.Holds(registration.AgentUrl.Host))
+            throw new FabricException(ErrorCodes.RefusedBySafety, $"Agent URL '{Label.Shorten(registration.AgentUrl.ToString())}' is not http on an address that is {trusted}.", "Without certificates a cluster lives on one machine, or on a network of its own that trusted_network names.");
         if (registration.Data.Port is < 1 or > 65535 || string.IsNullOrEmpty(registration.Data.Address) || registration.Data.Address.Length > 255)
             throw new FabricException(ErrorCodes.InvalidArgument, $"Data endpoint '{Label.Shorten(registration.Data.Address)}:{registration.Data.Port}' is not an address and a port.");
         if (registration.MemoryBytes < 0 || registration.Cpus is < 1 or > 65536 || registration.Machines.Any(m => !Enum.IsDefined(m)) || registration.Version.Length > 64)

@@ -20,15 +20,19 @@ public static class ServerSetup
     /// <summary>Long polls hold a connection each under HTTP/1.1, so this is also the bound on watchers.</summary>
     public const int Connections = 512;
 
-    /// <exception cref="FabricException">refused-by-safety: an address that is not loopback.</exception>
-    public static void UseFabricServer(this IWebHostBuilder web, IReadOnlyList<HttpEndpoint> endpoints)
+    /// <param name="web">What is set up.</param>
+    /// <param name="endpoints">Where to listen.</param>
+    /// <param name="trusted">Null: loopback only.</param>
+    /// <exception cref="FabricException">refused-by-safety: an address that is not trusted.</exception>
+    public static void UseFabricServer(this IWebHostBuilder web, IReadOnlyList<HttpEndpoint> endpoints, TrustedNetwork? trusted = null)
     {
+        trusted ??= TrustedNetwork.LoopbackOnly;
         ArgumentNullException.ThrowIfNull(web);
         ArgumentNullException.ThrowIfNull(endpoints);
         foreach (var endpoint in endpoints)
         {
-            if (!IPAddress.IsLoopback(endpoint.Address.Address))
-                throw new FabricException(ErrorCodes.RefusedBySafety, $"Listening on {endpoint.Address} is refused: there are no certificates yet.", "Use a loopback address such as 127.0.0.1.");
+            if (!trusted.Holds(endpoint.Address.Address))
+                throw new FabricException(ErrorCodes.RefusedBySafety, $"Listening on {endpoint.Address} is refused: there are no certificates yet, and it is not {trusted}.", "Use a loopback address such as 127.0.0.1.");
         }
 
         web.UseKestrelCore().ConfigureKestrel(server =>
@@ -42,6 +46,7 @@ public static class ServerSetup
         {
             services.AddRoutingCore();
             services.TryAddSingleton(TimeProvider.System);
+            services.AddSingleton(trusted);
         });
     }
 

@@ -4,6 +4,7 @@ namespace Fabric.Core;
 public static class Limits
 {
     public const int DisksPerVm = 16;
+    public const int NicsPerVm = 8;
     public const int VmsPerHost = 1000;
 
     /// <summary>Bulk connections of one migration.</summary>

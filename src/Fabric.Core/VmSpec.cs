@@ -49,6 +49,9 @@ public sealed record VmSpec(int Vcpus = 1)
     // The generated JSON reader sets null where the field is left out.
     public IReadOnlyList<DiskSpec> Disks { get; init => field = value ?? []; } = [];
 
+    /// <summary>Network cards, in the order in which the guest sees them; only QEMU machines have any.</summary>
+    public IReadOnlyList<NicSpec> Nics { get; init => field = value ?? []; } = [];
+
     /// <summary>The synthetic guest's workload (name and seed, for example <c>write-heavy:7</c>); null for QEMU.</summary>
     public string? Workload { get; init; }
 
@@ -57,14 +60,15 @@ public sealed record VmSpec(int Vcpus = 1)
     [JsonIgnore]
     public long PageCount => MemoryBytes / PageSize;
 
-    /// <summary>The same text: disks are compared one by one, which a record would not do for a list.</summary>
+    /// <summary>The same text: disks and network cards are compared one by one, which a record would not do for a list.</summary>
     public bool Equals(VmSpec? other) =>
         other is not null
         && (Name, Machine, Accelerator, MemoryBytes, Vcpus) == (other.Name, other.Machine, other.Accelerator, other.MemoryBytes, other.Vcpus)
         && (Kernel, Initrd, Append, Workload) == (other.Kernel, other.Initrd, other.Append, other.Workload)
-        && Disks.SequenceEqual(other.Disks);
+        && Disks.SequenceEqual(other.Disks)
+        && Nics.SequenceEqual(other.Nics);
 
-    public override int GetHashCode() => HashCode.Combine(Name, MemoryBytes, Vcpus, Disks.Count);
+    public override int GetHashCode() => HashCode.Combine(Name, MemoryBytes, Vcpus, Disks.Count, Nics.Count);
 
     /// <summary>The first rule that the spec breaks, or null. Paths are checked for form only: whether they exist is the host's to say.</summary>
     public FabricError? Validate()
@@ -79,6 +83,16 @@ public sealed record VmSpec(int Vcpus = 1)
             return Invalid("nothing to boot from", "Give --kernel and --initrd, or --disk.");
         if (Disks.Count > Limits.DisksPerVm)
             return Invalid($"{Disks.Count} disks", $"A VM has at most {Limits.DisksPerVm} disks.");
+        if (Nics.Count > Limits.NicsPerVm)
+            return Invalid($"{Nics.Count} network cards", $"A VM has at most {Limits.NicsPerVm} network cards.");
+        if (Machine != MachineKind.Qemu && Nics.Count > 0)
+            return Invalid("a network card", "Only QEMU machines have network cards.");
+        foreach (var nic in Nics)
+        {
+            if (nic.Fault() is { } fault)
+                return Invalid(fault.What, fault.Hint);
+        }
+
         if (Append is { Length: > 2048 } || Workload is { Length: > 256 })
             return Invalid("an over-long command line or workload", "Append has at most 2048 characters, workload 256.");
         foreach (string? path in Disks.Select(d => d.Path).Append(Kernel).Append(Initrd))

@@ -72,6 +72,12 @@ public interface IMachine : IAsyncDisposable
     ValueTask ContinueAsync(CancellationToken cancellation);
 
     /// <summary>
+    /// Tells every switch on the way that the guest's network cards are here now, first at once and then again for about two seconds, beside the guest. For after
+    /// <see cref="ContinueAsync"/>: of two machines that announce one address the wrong one may be believed. Unlike the others it may be called beside another call.
+    /// </summary>
+    ValueTask AnnounceAsync(CancellationToken cancellation) => ValueTask.CompletedTask;
+
+    /// <summary>
     /// Serializes everything but RAM, with the vCPUs stopped. May write to guest memory: scan for dirty pages afterwards.
     /// <paramref name="releaseDisks"/> also lets go of the disk image locks (a hand-over); without it they are kept (a checkpoint).
     /// </summary>

@@ -46,6 +46,7 @@ public static partial class Preflight
             CheckShim(options.ShimPath),
             CheckCompiler(File.Exists(options.ShimPath)),
             CheckKvm(),
+            CheckNetwork(),
             CheckMemory(options.MemoryDirectory, options.MemoryBytes),
             CheckHash(),
         ];
@@ -121,13 +122,25 @@ public static partial class Preflight
     {
         // Needed for another process's pagemap and descriptors. Root has it unless a container took it away.
         const int captureBit = 19;
-        string? line = File.ReadLines("/proc/self/status").FirstOrDefault(l => l.StartsWith("CapEff:", StringComparison.Ordinal));
-        bool has = line is not null
-            && ulong.TryParse(line.AsSpan(7).Trim(), NumberStyles.AllowHexSpecifier, CultureInfo.InvariantCulture, out ulong capabilities)
-            && (capabilities >> captureBit & 1) != 0;
-        return has
+        return HasCapability(captureBit)
             ? Good("trace-processes", "CAP_SYS_PTRACE is there")
             : Lacking("trace-processes", "CAP_SYS_PTRACE is not there", "Run as root, or give the service AmbientCapabilities=CAP_SYS_PTRACE.");
+    }
+
+    private static bool HasCapability(int bit) =>
+        File.ReadLines("/proc/self/status").FirstOrDefault(l => l.StartsWith("CapEff:", StringComparison.Ordinal)) is { } line
+        && ulong.TryParse(line.AsSpan(7).Trim(), NumberStyles.AllowHexSpecifier, CultureInfo.InvariantCulture, out ulong capabilities)
+        && (capabilities >> bit & 1) != 0;
+
+    /// <summary>What VMs with network cards need: QEMU, which gets this process's rights, makes a tap for each.</summary>
+    public static PreflightCheck CheckNetwork()
+    {
+        const int administrateBit = 12;
+        if (!HasCapability(administrateBit))
+            return new PreflightCheck("network", Ok: false, Required: false, "CAP_NET_ADMIN is not there", "For VMs with network cards: run as root, or give the service AmbientCapabilities=CAP_NET_ADMIN.");
+        return File.Exists("/dev/net/tun")
+            ? Good("network", "CAP_NET_ADMIN and /dev/net/tun are there", required: false)
+            : new PreflightCheck("network", Ok: false, Required: false, "/dev/net/tun is not there", "For VMs with network cards: modprobe tun.");
     }
 
     private static PreflightCheck CheckQemu(string binary)

@@ -67,6 +67,7 @@ internal sealed partial class HostRole : IAsyncDisposable
             HostAnnouncer? announcer = null;
             http = await HttpService.StartAsync(
                 [new HttpEndpoint(new IPEndPoint(settings.Listen.Address, state.StickyPort(ConfigKeys.HostListen, settings.Listen.Port)), HttpProtocols.Http2)],
+                settings.Trusted,
                 routes =>
                 {
                     routes.MapAgentApi(agent);

@@ -28,7 +28,7 @@ internal sealed class HttpService : IAsyncDisposable
 
     /// <exception cref="FabricException">conflict: an address is in use.</exception>
     public static async Task<HttpService> StartAsync(
-        IReadOnlyList<HttpEndpoint> endpoints, Action<IEndpointRouteBuilder> map, ILoggerFactory logs, TimeProvider time, CancellationToken cancellation)
+        IReadOnlyList<HttpEndpoint> endpoints, TrustedNetwork trusted, Action<IEndpointRouteBuilder> map, ILoggerFactory logs, TimeProvider time, CancellationToken cancellation)
     {
         var builder = WebApplication.CreateEmptyBuilder(new WebApplicationOptions());
         builder.Services.AddSingleton(logs);
@@ -36,7 +36,7 @@ internal sealed class HttpService : IAsyncDisposable
         builder.Services.AddSingleton(time);
         builder.Services.AddSingleton<IHostLifetime, PassiveLifetime>();
         builder.Services.Configure<HostOptions>(options => options.ShutdownTimeout = StopWithin);
-        builder.WebHost.UseFabricServer(endpoints);
+        builder.WebHost.UseFabricServer(endpoints, trusted);
         var app = builder.Build();
         app.UseFabricGate();
         map(app);

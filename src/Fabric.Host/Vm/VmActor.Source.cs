@@ -4,6 +4,7 @@ using Fabric.Host.Disk;
 using Fabric.Host.Ledger;
 using Fabric.Host.Link;
 using Fabric.Host.Memory;
+using Fabric.Machines;
 using Fabric.Migration;
 using Fabric.Migration.PageOrders;
 using Fabric.Transfer;
@@ -209,6 +210,7 @@ internal sealed partial class VmActor
             await machine.ContinueAsync(Context.Stopping);
             _live.RunState = VmRunState.Running;
             _live.LastError = null;
+            Announce(machine);
         }
         catch (Exception e) when (e is FabricException or OperationCanceledException)
         {
@@ -218,6 +220,27 @@ internal sealed partial class VmActor
             if (attempt < parts.Options.ContinueAttempts)
                 Context.TellAfter(TimeSpan.FromMilliseconds(100 * Math.Min(attempt + 1, 20)), new ContinueAgain(attempt + 1));
         }
+    }
+
+    /// <summary>Beside the VM, which runs already: nobody waits for it, and a network that hears nothing learns from the guest's own frames.</summary>
+    private void Announce(IMachine machine)
+    {
+        if (machine.Spec.Nics.Count == 0)
+            return;
+        Context.PipeToSelf<VmMessage>(
+            async stopping =>
+            {
+                await machine.AnnounceAsync(stopping);
+                return new Announced(null);
+            },
+            static announced => announced,
+            static error => new Announced(error));
+    }
+
+    private void OnAnnounced(Announced m)
+    {
+        if (m.Error is { } error)
+            _logger.LogWarning("VM {Vm} runs here, but the network was not told so and may send its frames elsewhere until it speaks: {Error}", name, error);
     }
 
     private async ValueTask OnTakeBackAsync(TakeBack c, IReply<CommandResult> reply)

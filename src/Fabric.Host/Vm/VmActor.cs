@@ -83,6 +83,7 @@ internal sealed partial class VmActor(VmName name, HostParts parts) : Actor<VmMe
             case PullResumed m: OnPullResumed(m); break;
             case RecoverAgain: await RecoverAsync(); break;
             case ContinueAgain m: await ContinueOwnedAsync(m.Attempt); break;
+            case Announced m: OnAnnounced(m); break;
         }
 
         Publish();

@@ -67,6 +67,9 @@ internal sealed record PullResumed(MigrationId Migration) : VmMessage;
 /// <summary>The right to run is here and the machine did not continue at once: try again.</summary>
 internal sealed record ContinueAgain(int Attempt) : VmMessage;
 
+/// <summary>The network was told that the VM is here, or could not be.</summary>
+internal sealed record Announced(FabricError? Error) : VmMessage;
+
 /// <summary>The machine could not be adopted (it is busy, or somebody holds its connection): try again.</summary>
 internal sealed record RecoverAgain : VmMessage;
 

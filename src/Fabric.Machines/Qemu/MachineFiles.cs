@@ -1,3 +1,4 @@
+using System.Globalization;
 using Fabric.Core;
 
 namespace Fabric.Machines.Qemu;
@@ -23,6 +24,11 @@ internal sealed record MachineFiles(string Directory, string MemoryDirectory, st
     internal string Reclaim => Path.Combine(Directory, "reclaim");
 
     internal string HypervisorLog => Path.Combine(Directory, "qemu.log");
+
+    /// <summary>
+    /// The host's end of a network card. Named after the machine and not after the VM: where two agents share a network namespace, a VM that is being moved has two machines there.
+    /// </summary>
+    internal string Tap(int index) => string.Create(CultureInfo.InvariantCulture, $"fab{Directory[(Directory.LastIndexOf('-') + 1)..]}-{index}");
 
     internal string Ram => Path.Combine(MemoryDirectory, "ram");
 

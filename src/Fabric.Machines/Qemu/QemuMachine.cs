@@ -26,6 +26,7 @@ internal sealed partial class QemuMachine : IMachine
     private readonly DeathWatch _deaths;
     private readonly Task _death;
     private readonly EventWatch _events;
+    private IReadOnlyList<LateFrames> _late = [];
     private volatile bool _awaitingState;
     private volatile bool _killed;
     private int _disposed;
@@ -96,14 +97,35 @@ internal sealed partial class QemuMachine : IMachine
         };
     }
 
-    public async ValueTask StopAsync(CancellationToken cancellation) => await CommandAsync("stop", null, _options.StateDeadline, cancellation);
+    public async ValueTask StopAsync(CancellationToken cancellation)
+    {
+        DropLateFrames();
+        _late = LateFrames.Begin(Spec, _files, _time, _log);
+        await CommandAsync("stop", null, _options.StateDeadline, cancellation);
+    }
 
     public async ValueTask ContinueAsync(CancellationToken cancellation)
     {
         // QEMU would take "cont" as a wish and start by itself as soon as a state is loaded: nobody but the owner of the run token decides that.
         if (_awaitingState)
             throw new FabricException(ErrorCodes.Conflict, $"VM '{Spec.Name}' waits for its device state and cannot run yet.", "Load the device state first.");
+        DropLateFrames();
         await CommandAsync("cont", null, _options.StateDeadline, cancellation);
+    }
+
+    public async ValueTask AnnounceAsync(CancellationToken cancellation)
+    {
+        if (Spec.Nics.Count > 0)
+            await CommandAsync("announce-self", Write, _options.CommandDeadline, cancellation);
+
+        // Milliseconds. Often at first, since every frame that comes before a switch has learned is lost; then again, since an announcement may be lost itself.
+        static void Write(Utf8JsonWriter writer)
+        {
+            writer.WriteNumber("initial", 50);
+            writer.WriteNumber("max", 550);
+            writer.WriteNumber("rounds", 5);
+            writer.WriteNumber("step", 100);
+        }
     }
 
     public async ValueTask<byte[]> SaveDeviceStateAsync(bool releaseDisks, CancellationToken cancellation)
@@ -231,6 +253,8 @@ internal sealed partial class QemuMachine : IMachine
             return ValueTask.CompletedTask;
         // A guest that this agent lets go of runs on: not at the speed of a migration that nobody drives any more.
         Throttle?.Lift();
+        if (!_killed)
+            DropLateFrames();
         _qmp.Dispose();
         _memory.Dispose();
         _deaths.Release(_process);
@@ -269,6 +293,13 @@ internal sealed partial class QemuMachine : IMachine
     /// <summary>Asks QEMU what an adopted machine is doing.</summary>
     internal async Task RecallAsync(CancellationToken cancellation) =>
         _awaitingState = await QueryStatusAsync(cancellation) == MachineStatus.AwaitingState;
+
+    private void DropLateFrames()
+    {
+        foreach (var late in _late)
+            late.Drop();
+        _late = [];
+    }
 
     private async ValueTask<JsonElement> CommandAsync(string command, Action<Utf8JsonWriter>? arguments, TimeSpan deadline, CancellationToken cancellation)
     {

@@ -135,6 +135,7 @@ public sealed partial class QemuMachineFactory : IMachineFactory, IDisposable
         try
         {
             await qmp.OpenAsync(_options.LaunchDeadline, () => !launched.Process.HasExited, cancellation);
+            PlugNics(spec, files);
             memory = QemuMemory.Open(files.Ram, launched.Process, launched.Fault, withModes: false);
             var record = new AdoptionRecord(
                 Qemu.AdoptionRecord.CurrentVersion, launched.Process.Identity, files, launched.Hello.Descriptor, launched.Hello.Features, _options.MachineType, spec);
@@ -198,6 +199,8 @@ public sealed partial class QemuMachineFactory : IMachineFactory, IDisposable
                 return new FabricError(ErrorCodes.NotFound, $"VM '{spec.Name}' needs '{path}', which is not on this host.", "Shared disks and kernels have the same path on every host.");
         }
 
+        if (CheckNetwork(spec) is { } lacking)
+            return lacking;
         long free = new DriveInfo(_options.MemoryDirectory).AvailableFreeSpace;
         return free >= spec.MemoryBytes
             ? null

@@ -26,8 +26,9 @@ internal static class VmCommands
         var initrd = new Option<string?>("--initrd") { Description = "Initramfs for direct boot" };
         var append = new Option<string?>("--append") { Description = "Kernel command line" };
         var disk = new Option<string[]>("--disk") { Description = "PATH[,shared]: a raw image; may be repeated", DefaultValueFactory = _ => [] };
+        var nic = new Option<string[]>("--nic") { Description = "bridge=NAME[,mac=ADDRESS]: a network card on this bridge of every host; may be repeated", DefaultValueFactory = _ => [] };
         var workload = new Option<string?>("--workload") { Description = "A synthetic machine's workload, for example write-heavy:7" };
-        return builder.Command("create", "Start a new VM", [name, file, on, memory, vcpus, machine, accel, kernel, initrd, append, disk, workload], async (run, cancellation) =>
+        return builder.Command("create", "Start a new VM", [name, file, on, memory, vcpus, machine, accel, kernel, initrd, append, disk, nic, workload], async (run, cancellation) =>
         {
             var said = new VmWish
             {
@@ -42,6 +43,7 @@ internal static class VmCommands
                 Append = run.Parsed.GetValue(append),
                 Workload = run.Parsed.GetValue(workload),
                 Disks = run.Parsed.GetValue(disk) ?? [],
+                Nics = run.Parsed.GetValue(nic) ?? [],
             };
             var (spec, host) = (run.Parsed.GetValue(file) is { } path ? said.Over(VmFile.Read(path)) : said).Resolve();
             using var client = run.Connect();

@@ -23,6 +23,7 @@ internal sealed record VmWish
     public string? Append { get; init; }
     public string? Workload { get; init; }
     public IReadOnlyList<string> Disks { get; init; } = [];
+    public IReadOnlyList<string> Nics { get; init; } = [];
 
     public VmWish Over(VmWish file) => new()
     {
@@ -37,6 +38,7 @@ internal sealed record VmWish
         Append = Append ?? file.Append,
         Workload = Workload ?? file.Workload,
         Disks = Disks.Count > 0 ? Disks : file.Disks,
+        Nics = Nics.Count > 0 ? Nics : file.Nics,
     };
 
     /// <exception cref="FabricException">invalid-argument: what is missing or wrong, and how to say it.</exception>
@@ -57,6 +59,7 @@ internal sealed record VmWish
             Append = Append,
             Workload = Workload,
             Disks = [.. Disks.Select(Disk)],
+            Nics = [.. Nics.Select(Nic)],
         };
         return spec.Validate() is { } error ? throw new FabricException(error) : (spec, HostName.Parse(On ?? throw Missing("--on", "--on alpha")));
     }
@@ -72,6 +75,16 @@ internal sealed record VmWish
         if (parts[0].Length == 0 || parts.Length > 2 || (parts.Length == 2 && parts[1] != "shared"))
             throw new FabricException(ErrorCodes.InvalidArgument, $"--disk '{Label.Shorten(text)}' is not understood.", "Write PATH, or PATH,shared when every host reaches it under this path.");
         return new DiskSpec(Path.GetFullPath(parts[0]), parts.Length == 2);
+    }
+
+    private static NicSpec Nic(string text)
+    {
+        string[] parts = text.Split(',');
+        string[] bridges = [.. parts.Where(static p => p.StartsWith("bridge=", StringComparison.Ordinal))];
+        string[] macs = [.. parts.Where(static p => p.StartsWith("mac=", StringComparison.Ordinal))];
+        if (bridges.Length != 1 || macs.Length > 1 || bridges.Length + macs.Length != parts.Length)
+            throw new FabricException(ErrorCodes.InvalidArgument, $"--nic '{Label.Shorten(text)}' is not understood.", "Write bridge=NAME, or bridge=NAME,mac=02:00:00:00:00:01 for an address of your own.");
+        return new NicSpec(bridges[0]["bridge=".Length..], macs.Length == 0 ? null : macs[0]["mac=".Length..].ToLowerInvariant());
     }
 }
 
@@ -126,18 +139,19 @@ internal static class VmFile
             "initrd" => wish with { Initrd = Path.GetFullPath(Text(), directory) },
             "append" => wish with { Append = Text() },
             "workload" => wish with { Workload = Text() },
-            "disks" => wish with { Disks = Disks() },
+            "disks" => wish with { Disks = [.. List("PATH or 'PATH,shared'").Select(text => Path.GetFullPath(text, directory))] },
+            "nics" => wish with { Nics = List("'bridge=NAME' or 'bridge=NAME,mac=ADDRESS'") },
             _ => throw new FabricException(
                 ErrorCodes.InvalidArgument, $"{place}: unknown key '{Label.Shorten(key)}'.",
-                "Known: name, on, memory, vcpus, machine, accel, kernel, initrd, append, workload, disks."),
+                "Known: name, on, memory, vcpus, machine, accel, kernel, initrd, append, workload, disks, nics."),
         };
 
         string Text() => value is YamlScalarNode { Value: { Length: > 0 } text }
             ? text
             : throw new FabricException(ErrorCodes.InvalidArgument, $"{place}: {key} must be one plain value.");
 
-        IReadOnlyList<string> Disks() => value is YamlSequenceNode list && list.Children.All(c => c is YamlScalarNode)
-            ? [.. list.Children.Select(c => Path.GetFullPath(((YamlScalarNode)c).Value ?? "", directory))]
-            : throw new FabricException(ErrorCodes.InvalidArgument, $"{place}: disks must be a list of PATH or 'PATH,shared'.");
+        IReadOnlyList<string> List(string of) => value is YamlSequenceNode list && list.Children.All(c => c is YamlScalarNode)
+            ? [.. list.Children.Select(c => ((YamlScalarNode)c).Value ?? "")]
+            : throw new FabricException(ErrorCodes.InvalidArgument, $"{place}: {key} must be a list of {of}.");
     }
 }

@@ -35,14 +35,15 @@ public static class DaemonProgram
 
     /// <summary>
     /// Starts a daemon that outlives this process. A shell only opens the log and gives way (exec); <c>setsid</c> takes the daemon out of the
-    /// terminal's process group, so that Ctrl-C reaches the command line alone. The pid stays the same through both.
+    /// terminal's process group, so that Ctrl-C reaches the command line alone. The pid stays the same through both, and through <paramref name="enter"/>.
     /// </summary>
+    /// <param name="enter">Words put before the command; see <see cref="MemberPlace"/>.</param>
     /// <exception cref="FabricException">internal: it could not be started, or ended at once.</exception>
-    public static ProcessHandle Start(string program, IEnumerable<string> arguments, string log, IReadOnlyDictionary<string, string> environment)
+    public static ProcessHandle Start(IReadOnlyList<string> enter, string program, IEnumerable<string> arguments, string log, IReadOnlyDictionary<string, string> environment)
     {
         ArgumentNullException.ThrowIfNull(environment);
         var start = new ProcessStartInfo("/bin/sh") { UseShellExecute = false, WorkingDirectory = "/" };
-        foreach (string word in (string[])["-c", "exec setsid \"$@\" </dev/null >>\"$0\" 2>&1", log])
+        foreach (string word in (string[])["-c", "exec setsid \"$@\" </dev/null >>\"$0\" 2>&1", log, .. enter])
             start.ArgumentList.Add(word);
         if (program.EndsWith(".dll", StringComparison.Ordinal))
             start.ArgumentList.Add(DotnetHost());

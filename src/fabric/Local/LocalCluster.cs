@@ -165,9 +165,11 @@ public sealed partial class LocalCluster
         if (!File.Exists(config))
             MemberConfig.WriteSecret(config, ConfigOf(member));
         File.Delete(Path.Combine(MemberConfig.State(Directory, member.Name), "ready.json"));
-        return DaemonProgram.Start(_options.Daemon, ["--config", config, .. _options.Settings.SelectMany(s => (string[])["--set", s])],
+        return DaemonProgram.Start(PlaceOf(member).Enter, _options.Daemon, ["--config", config, .. _options.Settings.SelectMany(s => (string[])["--set", s])],
             MemberConfig.Log(Directory, member.Name), _options.Environment);
     }
+
+    private MemberPlace PlaceOf(MemberRecord member) => _options.Places.GetValueOrDefault(member.Name, MemberPlace.Here);
 
     private string ConfigOf(MemberRecord member)
     {
@@ -175,12 +177,12 @@ public sealed partial class LocalCluster
             throw new FabricException(ErrorCodes.Conflict, $"Member '{member.Name}' was never started, and only the process that made the cluster could.", "fabric down, then fabric up again.");
         var owner = _options.Ephemeral ? ProcessIdentity.Of(Environment.ProcessId) : null;
         if (member.Role == "control")
-            return MemberConfig.Control(Directory, member.Name, MemberConfig.Store(Directory, Controls.Count, StoreConnection()), _plan.Limits, owner);
+            return MemberConfig.Control(Directory, member.Name, PlaceOf(member), MemberConfig.Store(Directory, Controls.Count, StoreConnection()), _plan.Limits, owner);
         var controls = Controls.Select(name => ReadyFile.Read(StateOf(name))?.ClusterUrl).OfType<Uri>().ToList();
         if (controls.Count == 0)
             throw new FabricException(ErrorCodes.Unreachable, "No control node serves, so that no host can be started.");
         var host = _plan.Hosts.First(h => h.Name == member.Name);
-        return MemberConfig.Host(Directory, host, controls, Path.Combine(_record.MemoryDirectory, _record.MemoryPrefix + member.Name), owner);
+        return MemberConfig.Host(Directory, host, PlaceOf(member), controls, Path.Combine(_record.MemoryDirectory, _record.MemoryPrefix + member.Name), owner);
     }
 
     private async Task<ReadyFile> WaitForReadyAsync(string member, ProcessHandle process, CancellationToken cancellation)

@@ -1,8 +1,19 @@
 using System.Collections.ObjectModel;
+using System.Net;
 
 namespace Fabric.Cli.Local;
 
-/// <summary>How to make a local cluster: control nodes and hosts, all processes of this machine on loopback addresses.</summary>
+/// <summary>
+/// Where on this machine a member runs. <paramref name="Enter"/> is put before the daemon's command and must give way to it (exec, as <c>ip netns exec NAME</c> does), so that the process
+/// that was started is the daemon. <paramref name="Address"/> is what it serves on; one that is not loopback lies in <paramref name="Wire"/>, which every member trusts.
+/// </summary>
+public sealed record MemberPlace(IReadOnlyList<string> Enter, IPAddress Address, IPNetwork? Wire)
+{
+    /// <summary>Beside this process, on loopback.</summary>
+    public static MemberPlace Here { get; } = new([], IPAddress.Loopback, null);
+}
+
+/// <summary>How to make a local cluster: control nodes and hosts, all processes of this machine.</summary>
 public sealed record LocalClusterOptions
 {
     /// <summary>Absolute; made if missing, short enough for Unix sockets below it (at most 48 characters).</summary>
@@ -34,6 +45,9 @@ public sealed record LocalClusterOptions
 
     /// <summary>Further settings of every daemon, as <c>--set</c> takes them.</summary>
     public IReadOnlyList<string> Settings { get; init; } = [];
+
+    /// <summary>Where members run, by name; those that are not named run on loopback. Places and their removal are the caller's.</summary>
+    public IReadOnlyDictionary<string, MemberPlace> Places { get; init; } = ReadOnlyDictionary<string, MemberPlace>.Empty;
 
     /// <summary>Variables that every daemon gets besides those of this process.</summary>
     public IReadOnlyDictionary<string, string> Environment { get; init; } = ReadOnlyDictionary<string, string>.Empty;

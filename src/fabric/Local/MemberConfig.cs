@@ -72,15 +72,16 @@ internal static class MemberConfig
 
     /// <param name="cluster">The cluster's directory.</param>
     /// <param name="name">Of the node.</param>
+    /// <param name="place">Where it runs.</param>
     /// <param name="store">The line that names the store; null: an SQLite file of the node's own.</param>
     /// <param name="limits">Moves at once.</param>
     /// <param name="owner">The process that the cluster ends with.</param>
-    public static string Control(string cluster, string name, string? store, TopologyLimits limits, ProcessIdentity? owner)
+    public static string Control(string cluster, string name, MemberPlace place, string? store, TopologyLimits limits, ProcessIdentity? owner)
     {
-        var text = Head(cluster, name, "control", owner);
+        var text = Head(cluster, name, place, "control", owner);
         text.AppendLine("control:");
-        text.AppendLine("  listen: 127.0.0.1:0");
-        text.AppendLine("  cluster_listen: 127.0.0.1:0");
+        text.AppendLine(CultureInfo.InvariantCulture, $"  listen: {place.Address}:0");
+        text.AppendLine(CultureInfo.InvariantCulture, $"  cluster_listen: {place.Address}:0");
         if (store is not null)
             text.AppendLine("  " + store);
         if (limits == new TopologyLimits())
@@ -95,12 +96,12 @@ internal static class MemberConfig
         return text.ToString();
     }
 
-    public static string Host(string cluster, TopologyHost host, IEnumerable<Uri> controls, string memoryDirectory, ProcessIdentity? owner)
+    public static string Host(string cluster, TopologyHost host, MemberPlace place, IEnumerable<Uri> controls, string memoryDirectory, ProcessIdentity? owner)
     {
-        var text = Head(cluster, host.Name, "host", owner);
+        var text = Head(cluster, host.Name, place, "host", owner);
         text.AppendLine("host:");
-        text.AppendLine("  listen: 127.0.0.1:0");
-        text.AppendLine("  data_listen: 127.0.0.1:0");
+        text.AppendLine(CultureInfo.InvariantCulture, $"  listen: {place.Address}:0");
+        text.AppendLine(CultureInfo.InvariantCulture, $"  data_listen: {place.Address}:0");
         text.AppendLine(CultureInfo.InvariantCulture, $"  control_urls: [{string.Join(", ", controls.Select(static c => Quoted(c.ToString())))}]");
         text.AppendLine(CultureInfo.InvariantCulture, $"  memory_dir: {Quoted(memoryDirectory)}");
         if (host.MemoryLimit is { } limit)
@@ -110,13 +111,15 @@ internal static class MemberConfig
         return text.ToString();
     }
 
-    private static StringBuilder Head(string cluster, string name, string role, ProcessIdentity? owner)
+    private static StringBuilder Head(string cluster, string name, MemberPlace place, string role, ProcessIdentity? owner)
     {
         var text = new StringBuilder();
         text.AppendLine("# Written by 'fabric up'; 'fabric down' removes it.");
         text.AppendLine(CultureInfo.InvariantCulture, $"name: {name}");
         text.AppendLine(CultureInfo.InvariantCulture, $"roles: [{role}]");
         text.AppendLine(CultureInfo.InvariantCulture, $"state_dir: {Quoted(State(cluster, name))}");
+        if (place.Wire is { } wire)
+            text.AppendLine(CultureInfo.InvariantCulture, $"trusted_network: {wire}");
         if (owner is not null)
         {
             text.AppendLine(CultureInfo.InvariantCulture, $"owner_pid: {owner.ProcessId}");

@@ -11,6 +11,7 @@ public static class ConfigKeys
     public const string LogLevel = "log_level";
     public const string OwnerPid = "owner_pid";
     public const string OwnerStartTime = "owner_start_time";
+    public const string TrustedNetwork = "trusted_network";
     public const string HostListen = "host.listen";
     public const string HostDataListen = "host.data_listen";
     public const string HostControlUrls = "host.control_urls";
@@ -28,7 +29,7 @@ public static class ConfigKeys
 
     public static FrozenSet<string> All { get; } = FrozenSet.Create(
         StringComparer.Ordinal,
-        Name, Roles, StateDir, LogLevel, OwnerPid, OwnerStartTime,
+        Name, Roles, StateDir, LogLevel, OwnerPid, OwnerStartTime, TrustedNetwork,
         HostListen, HostDataListen, HostControlUrls, HostMemoryDir, HostMemoryLimit, HostQemu, HostSite,
         ControlListen, ControlClusterListen, ControlJournal, ControlDatabase, MovesPerSource, MovesPerDestination, MovesPerLink);
 

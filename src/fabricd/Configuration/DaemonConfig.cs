@@ -1,5 +1,6 @@
 using System.Globalization;
 using System.Net;
+using Fabric.Api;
 using Fabric.Core;
 
 namespace Fabric.Daemon.Configuration;
@@ -9,14 +10,14 @@ public sealed record OwnerProcess(int ProcessId, long? StartTime);
 
 /// <summary>Settings of the host role. A <paramref name="MemoryLimit"/> of null means what the machine has; a <paramref name="Site"/> of null, that it is in none.</summary>
 public sealed record HostSettings(
-    IPEndPoint Listen, IPEndPoint DataListen, IReadOnlyList<Uri> ControlUrls, string MemoryDirectory, long? MemoryLimit, string Qemu, SiteName? Site);
+    IPEndPoint Listen, IPEndPoint DataListen, IReadOnlyList<Uri> ControlUrls, string MemoryDirectory, long? MemoryLimit, string Qemu, SiteName? Site, TrustedNetwork Trusted);
 
 /// <summary>
 /// Settings of the control role. Limits are moves at once. <paramref name="Database"/>: the PostgreSQL database that the nodes of a cluster share, as a connection string; null: this
 /// node is alone, with an SQLite file at <paramref name="Journal"/>.
 /// </summary>
 public sealed record ControlSettings(
-    IPEndPoint Listen, IPEndPoint ClusterListen, string Journal, string? Database, int MovesPerSource, int MovesPerDestination, int MovesPerLink)
+    IPEndPoint Listen, IPEndPoint ClusterListen, string Journal, string? Database, int MovesPerSource, int MovesPerDestination, int MovesPerLink, TrustedNetwork Trusted)
 {
     /// <summary>Without the connection string: it may hold a password.</summary>
     public override string ToString() => $"{nameof(ControlSettings)} {Listen} {ClusterListen}";
@@ -63,8 +64,9 @@ public sealed record DaemonConfig(
         if (urls.Count == 0)
             throw read.Wrong(ConfigKeys.HostControlUrls, "at least one control node's URL");
         return new HostSettings(
-            read.Loopback(ConfigKeys.HostListen), read.Loopback(ConfigKeys.HostDataListen), urls, directory, limit, read.Text(ConfigKeys.HostQemu) ?? "qemu-system-x86_64",
-            read.Parsed(ConfigKeys.HostSite, "1 to 63 characters of a-z, 0-9 and '-'", static text => SiteName.TryParse(text, out var site) ? site : (SiteName?)null));
+            read.Address(ConfigKeys.HostListen), read.Address(ConfigKeys.HostDataListen), urls, directory, limit, read.Text(ConfigKeys.HostQemu) ?? "qemu-system-x86_64",
+            read.Parsed(ConfigKeys.HostSite, "1 to 63 characters of a-z, 0-9 and '-'", static text => SiteName.TryParse(text, out var site) ? site : (SiteName?)null),
+            read.Trusted());
     }
 
     private static ControlSettings ReadControl(SettingsReader read, string state)
@@ -72,13 +74,14 @@ public sealed record DaemonConfig(
         if (read.Text(ConfigKeys.ControlDatabase) is not null && read.Text(ConfigKeys.ControlJournal) is not null)
             throw read.Wrong(ConfigKeys.ControlJournal, $"either {ConfigKeys.ControlJournal} (one node, SQLite) or {ConfigKeys.ControlDatabase} (several nodes, PostgreSQL)");
         return new ControlSettings(
-            read.Loopback(ConfigKeys.ControlListen),
-            read.Loopback(ConfigKeys.ControlClusterListen),
+            read.Address(ConfigKeys.ControlListen),
+            read.Address(ConfigKeys.ControlClusterListen),
             Path.GetFullPath(read.Text(ConfigKeys.ControlJournal) ?? "journal.db", state),
             read.Text(ConfigKeys.ControlDatabase),
             (int)(read.Whole(ConfigKeys.MovesPerSource, 1, Limits.VmsPerHost) ?? 2),
             (int)(read.Whole(ConfigKeys.MovesPerDestination, 1, Limits.VmsPerHost) ?? 2),
-            (int)(read.Whole(ConfigKeys.MovesPerLink, 1, Limits.VmsPerHost) ?? 2));
+            (int)(read.Whole(ConfigKeys.MovesPerLink, 1, Limits.VmsPerHost) ?? 2),
+            read.Trusted());
     }
 
     /// <summary>Typed access; every refusal says key, value, place and what would be accepted.</summary>
@@ -94,14 +97,18 @@ public sealed record DaemonConfig(
             long.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out long number) && number >= least && number <= most ? number : (long?)null);
 
         /// <summary>An address and port; port 0 takes a free one, which a restart takes again. Default 127.0.0.1:0.</summary>
-        public IPEndPoint Loopback(string key)
+        public IPEndPoint Address(string key)
         {
             if (Text(key) is not { } text)
                 return new IPEndPoint(IPAddress.Loopback, 0);
-            return text.Contains(':') && IPEndPoint.TryParse(text, out var endpoint) && IPAddress.IsLoopback(endpoint.Address)
+            return text.Contains(':') && IPEndPoint.TryParse(text, out var endpoint) && Trusted().Holds(endpoint.Address)
                 ? endpoint
-                : throw Wrong(key, "a loopback address and port such as 127.0.0.1:7101 (there are no certificates yet)");
+                : throw Wrong(key, $"an address that is {Trusted()} and a port, such as 127.0.0.1:7101 (there are no certificates yet)");
         }
+
+        /// <summary>A wire of one's own is never the whole Internet: 0.0.0.0/0 is refused.</summary>
+        public TrustedNetwork Trusted() => new(Parsed(ConfigKeys.TrustedNetwork, "a network such as 10.7.0.0/24, of 8 bits at least", static text =>
+            IPNetwork.TryParse(text, out var network) && network.PrefixLength >= 8 ? network : (IPNetwork?)null));
 
         public FabricException Wrong(string key, string expected) => values.TryGetValue(key, out var value)
             ? new FabricException(ErrorCodes.InvalidArgument, $"{value.Origin}: {key} = '{Label.Shorten(value.Text)}' is not accepted.", $"Expected {expected}.")

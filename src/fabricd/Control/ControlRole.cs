@@ -97,6 +97,7 @@ internal sealed class ControlRole : IAsyncDisposable
         var automatic = Automatic();
         _cluster = await HttpService.StartAsync(
             [new HttpEndpoint(cluster, HttpProtocols.Http2)],
+            settings.Trusted,
             routes =>
             {
                 routes.MapControlApi(() => Plane(static node => node.Here), () => ClusterUrls(Node.Living.View), automatic);
@@ -108,6 +109,7 @@ internal sealed class ControlRole : IAsyncDisposable
             cancellation);
         _api = await HttpService.StartAsync(
             [new HttpEndpoint(api, HttpProtocols.Http1)],
+            settings.Trusted,
             routes =>
             {
                 routes.MapControlApi(() => Plane(static node => node.Everywhere), () => ClusterUrls(Node.Living.View), automatic);

@@ -197,6 +197,7 @@ public sealed class ControlApiTests : IAsyncLifetime
     [InlineData("POST", "/v1/vms", "{\"spec\":{\"name\":\"a\",\"memory_bytes\":1048576,\"kernel\":\"/k\",\"colour\":1},\"host\":\"b\"}", 400, "malformed")]
     [InlineData("POST", "/v1/vms", "{\"spec\":{\"name\":\"a\",\"memory_bytes\":5,\"kernel\":\"/k\"},\"host\":\"b\"}", 400, "invalid-argument")]
     [InlineData("POST", "/v1/vms", "{\"spec\":{\"name\":\"a\",\"memory_bytes\":1048576,\"kernel\":\"/k\",\"disks\":[null]},\"host\":\"b\"}", 400, "invalid-argument")]
+    [InlineData("POST", "/v1/vms", "{\"spec\":{\"name\":\"a\",\"memory_bytes\":1048576,\"kernel\":\"/k\",\"nics\":[null]},\"host\":\"b\"}", 400, "invalid-argument")]
     [InlineData("POST", "/v1/vms", "{\"spec\":{\"name\":\"a\",\"memory_bytes\":1048576,\"kernel\":\"/k\",\"machine\":77},\"host\":\"b\"}", 400, "invalid-argument")]
     [InlineData("POST", "/v1/migrations", "{\"vm\":\"a\",\"destination\":\"b\",\"options\":{\"mode\":99},\"request_id\":null}", 400, "invalid-argument")]
     [InlineData("POST", "/v1/migrations", "{\"vm\":\"a\",\"destination\":\"b\",\"options\":{\"max_downtime_ms\":0},\"request_id\":null}", 400, "invalid-argument")]

@@ -59,6 +59,7 @@ public sealed class DaemonConfigTests
 
     [Theory]
     [InlineData("host.listen=0.0.0.0:80", "host.listen = '0.0.0.0:80'")]
+    [InlineData("trusted_network=0.0.0.0/0", "trusted_network = '0.0.0.0/0'")]
     [InlineData("host.listen=127.0.0.1", "host.listen = '127.0.0.1'")]
     [InlineData("host.memory_limit=plenty", "host.memory_limit")]
     [InlineData("host.site=East", "host.site = 'East'")]
@@ -73,6 +74,21 @@ public sealed class DaemonConfigTests
         ConfigText.ReadAssignments(values, [assignment]);
         var error = Assert.Throws<FabricException>(() => DaemonConfig.From(values, null));
         Assert.StartsWith("--set: " + expected, error.Error.Message, StringComparison.Ordinal);
+    }
+
+    [Theory]
+    [InlineData("10.7.0.9:7101", true)]
+    [InlineData("127.0.0.1:7101", true)]
+    [InlineData("10.7.1.9:7101", false)]
+    [InlineData("0.0.0.0:7101", false)]
+    public void Addresses_of_a_trusted_network_are_accepted_and_no_others(string address, bool accepted)
+    {
+        var values = ConfigText.Read(Host, "a.yaml");
+        ConfigText.ReadAssignments(values, ["trusted_network=10.7.0.0/24", "host.listen=" + address]);
+        if (accepted)
+            Assert.Equal(address, DaemonConfig.From(values, null).Host!.Listen.ToString());
+        else
+            Assert.Contains("10.7.0.0/24", Assert.Throws<FabricException>(() => DaemonConfig.From(values, null)).Error.Hint, StringComparison.Ordinal);
     }
 
     [Fact]

@@ -17,6 +17,9 @@ public sealed class VmFileTests
         append: quiet
         disks:
           - data.raw,shared
+        nics:
+          - bridge=br0,mac=52:54:00:AB:cd:01
+          - bridge=br1
         """;
 
     [Fact]
@@ -26,6 +29,7 @@ public sealed class VmFileTests
         Assert.Equal("beta", host.Value);
         Assert.Equal((ByteSize.Gibi, 2, Accelerator.Tcg, "/srv/vms/vmlinuz", "/boot/initrd"), (spec.MemoryBytes, spec.Vcpus, spec.Accelerator, spec.Kernel, spec.Initrd));
         Assert.Equal(new DiskSpec("/srv/vms/data.raw", true), Assert.Single(spec.Disks));
+        Assert.Equal([new NicSpec("br0", "52:54:00:ab:cd:01"), new NicSpec("br1")], spec.Nics);
     }
 
     [Fact]
@@ -36,6 +40,24 @@ public sealed class VmFileTests
     }
 
     [Theory]
+    [InlineData("br0")]
+    [InlineData("bridge=br0,bridge=br1")]
+    [InlineData("mac=02:00:00:00:00:01")]
+    [InlineData("bridge=br0,model=e1000")]
+    [InlineData("bridge=")]
+    [InlineData("bridge=br0,mac=01:00:00:00:00:01")]
+    [InlineData("bridge=br0,mac=02:00:00:00:00")]
+    [InlineData("bridge=a-name-too-long0")]
+    [InlineData("bridge=../br0")]
+    public void A_network_card_that_is_not_understood_is_named(string nic)
+    {
+        var error = Assert.Throws<FabricException>(() => new VmWish { Name = "a", On = "alpha", Memory = "1G", Kernel = "/k", Nics = [nic] }.Resolve());
+        Assert.Equal(ErrorCodes.InvalidArgument, error.Error.Code);
+        Assert.NotNull(error.Error.Hint);
+    }
+
+    [Theory]
+    [InlineData("name: a\nnics: br0\n", "vm.yaml:2")]
     [InlineData("name: a\nmemroy: 1G\n", "vm.yaml:2")]
     [InlineData("name: a\nname: b\n", "vm.yaml:2")]
     [InlineData("name: a\nvcpus: many\n", "vm.yaml:2")]

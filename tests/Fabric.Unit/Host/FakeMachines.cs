@@ -29,6 +29,12 @@ internal sealed class RunObserver
             return _running.TryGetValue(vm, out var set) ? [.. set] : [];
     }
 
+    internal void Complain(string violation)
+    {
+        lock (_lock)
+            _violations.Add(violation);
+    }
+
     internal void Changed(FakeMachine machine, bool runs)
     {
         lock (_lock)
@@ -49,6 +55,7 @@ internal sealed class RunObserver
 internal sealed class FakeMachine(VmSpec spec, string where, MachineStatus status, RunObserver observer)
 {
     private readonly TaskCompletionSource<string> _exited = new(TaskCreationOptions.RunContinuationsAsynchronously);
+    private int _announcements;
 
     internal VmSpec Spec { get; } = spec;
 
@@ -62,6 +69,16 @@ internal sealed class FakeMachine(VmSpec spec, string where, MachineStatus statu
 
     /// <summary>Null for a machine without the device.</summary>
     internal FakeBalloon? Balloon { get; init; }
+
+    /// <summary>How often the network was told that it is here, while it ran.</summary>
+    internal int Announcements => Volatile.Read(ref _announcements);
+
+    internal void Announce()
+    {
+        if (Status != MachineStatus.Running)
+            observer.Complain($"{Spec.Name} was announced at {Where} while it was {Status}");
+        Interlocked.Increment(ref _announcements);
+    }
 
     internal void Become(MachineStatus next)
     {
@@ -145,6 +162,13 @@ internal sealed class FakeFactory(string host, RunObserver observer) : IMachineF
         public string AdoptionRecord => machine.Record;
 
         public int? ProcessId => null;
+
+        public ValueTask AnnounceAsync(CancellationToken cancellation)
+        {
+            life.Check();
+            machine.Announce();
+            return ValueTask.CompletedTask;
+        }
 
         public Task<string> Exited => machine.Exited;
 

@@ -42,6 +42,16 @@ public sealed class LayoutTests
     }
 
     [Fact]
+    public void Requests_for_network_interfaces_have_the_kernels_layout()
+    {
+        Assert.Equal(40, Unsafe.SizeOf<NetworkLink.Layout.Request>());
+        Assert.Equal(20, Unsafe.SizeOf<FrameSocket.Layout.Address>());
+        Assert.True(NetworkLink.Exists("lo"));
+        Assert.False(NetworkLink.Exists("no-such-link"));
+        Assert.Throws<Fabric.Core.FabricException>(() => NetworkLink.Exists("a-name-of-sixteen"));
+    }
+
+    [Fact]
     public void Required_features_are_the_kernels_bits() =>
         Assert.Equal((1L << 5) | (1L << 12) | (1L << 13) | (1L << 15), (long)UserFaultFeatures.Required);
 }

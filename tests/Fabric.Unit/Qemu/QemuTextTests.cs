@@ -64,6 +64,33 @@ public sealed class QemuTextTests
     }
 
     [Fact]
+    public void Network_cards_come_after_all_else_and_keep_their_addresses()
+    {
+        var without = QemuCommandLine.Build(Spec, MachineBirth.Boot, Files, "m", null);
+        var spec = Spec with { Nics = [new NicSpec("br0"), new NicSpec("br1", "52:54:00:AB:00:01")] };
+        var with = QemuCommandLine.Build(spec, MachineBirth.Boot, Files, "m", null);
+        Assert.Equal(without, with.Take(without.Count)); // so that every other device keeps its slot
+        Assert.Equal(
+            [
+                "-netdev", "tap,id=nic0,ifname=fab1-0,script=no,downscript=no,vhost=off", "-device", $"virtio-net-pci,id=nic0-device,netdev=nic0,mac={spec.Nics[0].MacOf(spec.Name, 0)},romfile=",
+                "-netdev", "tap,id=nic1,ifname=fab1-1,script=no,downscript=no,vhost=off", "-device", "virtio-net-pci,id=nic1-device,netdev=nic1,mac=52:54:00:ab:00:01,romfile=",
+            ],
+            with.Skip(without.Count));
+        var longest = MachineFiles.For(new QemuOptions { Directory = "/run/f" }, Spec.Name, new Random(1)).Tap(Limits.NicsPerVm - 1);
+        Assert.InRange(longest.Length, 1, NicSpec.BridgeCharacters);
+    }
+
+    [Fact]
+    public void An_address_that_is_not_given_follows_from_the_name_and_the_place()
+    {
+        var nic = new NicSpec("br0");
+        Assert.Equal("02:4a:94:2e:d3:66", nic.MacOf(VmName.Parse("web"), 0)); // it must never change: guests know their cards by it
+        string[] others = [.. Enumerable.Range(0, Limits.NicsPerVm).Select(i => nic.MacOf(VmName.Parse("web"), i)), nic.MacOf(VmName.Parse("db"), 0)];
+        Assert.Equal(others.Length, others.Distinct().Count());
+        Assert.All(others, mac => Assert.Null(new NicSpec("br0", mac).Fault()));
+    }
+
+    [Fact]
     public void Unresolved_accelerator_is_refused() =>
         Assert.Throws<FabricException>(() => QemuCommandLine.Build(Spec with { Accelerator = Accelerator.Auto }, MachineBirth.Boot, Files, "m", null));
 

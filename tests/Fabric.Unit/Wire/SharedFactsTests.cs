@@ -50,12 +50,13 @@ public sealed class SharedFactsTests
     [Fact]
     public void Specs_are_equal_by_their_text_and_differ_in_every_field()
     {
-        Assert.Equal(Spec, Spec with { Disks = [.. Spec.Disks] });
+        Assert.Equal(Spec, Spec with { Disks = [.. Spec.Disks], Nics = [.. Spec.Nics] });
         Assert.Equal(Spec.GetHashCode(), (Spec with { Disks = [.. Spec.Disks] }).GetHashCode());
         VmSpec[] others =
         [
             Spec with { Name = VmName.Parse("db") }, Spec with { Machine = MachineKind.Synthetic }, Spec with { Accelerator = Accelerator.Kvm }, Spec with { MemoryBytes = ByteSize.Mebi },
             Spec with { Vcpus = 2 }, Spec with { Kernel = null }, Spec with { Initrd = null }, Spec with { Append = null }, Spec with { Workload = null }, Spec with { Disks = [new DiskSpec("/a", true)] },
+            Spec with { Nics = [new NicSpec("br0")] },
         ];
         Assert.All(others, static other => Assert.NotEqual(Spec, other));
         // PageCount follows from MemoryBytes: a new field needs a line above, and one in Equals.

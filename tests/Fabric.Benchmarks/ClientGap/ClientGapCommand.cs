@@ -1,0 +1,50 @@
+using System.Globalization;
+using Fabric.Benchmarks.Lab;
+using Fabric.Core;
+
+namespace Fabric.Benchmarks.ClientGap;
+
+/// <summary><c>fabric-bench client-gap</c>: how long a move is felt by who talks to the guest. Exit 1 when it is felt for longer than the downtime and 50 ms.</summary>
+public static class ClientGapCommand
+{
+    public const string Usage = """
+        fabric-bench client-gap [--moves 20] [--link-mbit 1000] [--move-mbit N] [--memory 128M] [--mb 16] [--rate 2000] [--accel tcg|kvm]
+                                [--kernel FILE --initrd FILE] [--out DIR]
+          Moves a guest between two network namespaces, in every mode in turn, while TCP clients in a third one talk to it. Needs root.
+          --link-mbit: of every host's link in each direction; 0: no limit. --move-mbit: what a move may take of it.
+          Writes client-gap.md and client-gap.json to DIR (artifacts/bench).
+        """;
+
+    public static async Task<int> RunAsync(IReadOnlyDictionary<string, string> values, TextWriter talk, CancellationToken cancellation)
+    {
+        ArgumentNullException.ThrowIfNull(values);
+        ArgumentNullException.ThrowIfNull(talk);
+        if (LinkLab.WhyNot is { } lacking)
+            throw new FabricException(ErrorCodes.Unsupported, $"There can be no laboratory here: {lacking}.");
+        int megabits = BenchOptions.Number(values, "link-mbit", 1000, 0, 100_000);
+        var options = new ClientGapOptions
+        {
+            Moves = BenchOptions.Number(values, "moves", 20, 1, 100_000),
+            Bandwidth = values.ContainsKey("move-mbit") ? BenchOptions.Number(values, "move-mbit", 0, 1, 100_000) * 125_000L : null,
+            Shape = megabits == 0 ? null : new LinkShape(megabits * 1_000_000L),
+            Guest = new VmSpec
+            {
+                Name = VmName.Parse("server"),
+                Accelerator = BenchOptions.AcceleratorOf(values),
+                MemoryBytes = ByteSize.Parse(values.GetValueOrDefault("memory", "128M"), "--memory"),
+                Kernel = BenchOptions.Existing(values, "kernel", "FABRIC_GUEST_KERNEL"),
+                Initrd = BenchOptions.Existing(values, "initrd", "FABRIC_GUEST_INITRD"),
+                Append = string.Create(
+                    CultureInfo.InvariantCulture,
+                    $"fabric.workload=oracle fabric.mb={BenchOptions.Number(values, "mb", 16, 1, 1 << 20)} fabric.rate={BenchOptions.Number(values, "rate", 2000, 0, 1 << 30)}"),
+            },
+        };
+        var result = await new ClientGapRun(options, TimeProvider.System, talk.WriteLine).RunAsync(cancellation);
+        string directory = values.GetValueOrDefault("out", Path.Combine("artifacts", "bench"));
+        Directory.CreateDirectory(directory);
+        await File.WriteAllTextAsync(Path.Combine(directory, "client-gap.json"), result.ToJson(), CancellationToken.None);
+        await File.WriteAllTextAsync(Path.Combine(directory, "client-gap.md"), result.ToMarkdown(), CancellationToken.None);
+        await talk.WriteLineAsync("\n" + result.ToMarkdown());
+        return result.Ok ? 0 : 1;
+    }
+}

@@ -1,0 +1,94 @@
+using Fabric.Cli;
+using Fabric.Cli.Local;
+using Fabric.Core;
+using Fabric.Migration;
+using Fabric.Wire.Api;
+
+namespace Fabric.Benchmarks.Lab;
+
+/// <summary>A local cluster whose hosts live in a laboratory: its daemons, and the guests' QEMU processes, have nothing but their links. Disposing it takes down both.</summary>
+public sealed class LabCluster : IAsyncDisposable
+{
+    private static readonly TimeSpan MoveWithin = TimeSpan.FromSeconds(120);
+
+    private readonly TimeProvider _time;
+
+    private LabCluster(LinkLab lab, LocalCluster cluster, TimeProvider time)
+    {
+        _time = time;
+        Lab = lab;
+        Cluster = cluster;
+        Client = new ControlClient(cluster.ApiUrls, time, new Random());
+    }
+
+    public LinkLab Lab { get; }
+
+    public LocalCluster Cluster { get; }
+
+    public ControlClient Client { get; }
+
+    /// <summary>What could not be taken down, in words; set by disposing.</summary>
+    public IReadOnlyList<string> Left { get; private set; } = [];
+
+    /// <param name="hosts">How many.</param>
+    /// <param name="shape">Of every host's link; null: as fast as this machine is.</param>
+    public static async Task<LabCluster> StartAsync(int hosts, LinkShape? shape, TimeProvider time, CancellationToken cancellation)
+    {
+        var topology = ClusterTopology.Of(controls: 1, hosts, database: null);
+        var lab = LinkLab.Build([.. topology.Hosts.Select(static h => h.Name)], shape);
+        LocalCluster? cluster = null;
+        try
+        {
+            var options = new LocalClusterOptions
+            {
+                Directory = Directory.CreateTempSubdirectory("flab-").FullName,
+                Daemon = DaemonProgram.Find(Environment.GetEnvironmentVariable),
+                Topology = topology,
+                Places = lab.Places(topology.Controls),
+                Ephemeral = true,
+            };
+            cluster = LocalCluster.Create(options, time, new Random());
+            await cluster.StartAsync(cancellation);
+            return new LabCluster(lab, cluster, time);
+        }
+        catch
+        {
+            if (cluster is not null)
+                await cluster.DownAsync(static _ => { }, CancellationToken.None);
+            lab.Dispose();
+            throw;
+        }
+    }
+
+    /// <summary>Moves a VM and waits for the end of the migration.</summary>
+    /// <exception cref="FabricException">machine-failed: it ended otherwise than completed; deadline-exceeded: it did not end within two minutes.</exception>
+    public async Task<MigrationReport> MoveAsync(VmName vm, HostName to, MigrationOptions options, CancellationToken cancellation)
+    {
+        using var deadline = new CancellationTokenSource(MoveWithin, _time);
+        using var either = CancellationTokenSource.CreateLinkedTokenSource(cancellation, deadline.Token);
+        var report = await Client.MigrateAsync(new MigrateRequest(vm, to, options, null), either.Token);
+        try
+        {
+            for (long version = 0; !MigrationStates.IsFinal(report);)
+            {
+                version = await Client.WaitChangeAsync(version, TimeSpan.FromMilliseconds(500), either.Token);
+                report = await Client.MigrationAsync(report.Id.ToString(), either.Token);
+            }
+        }
+        catch (OperationCanceledException) when (!cancellation.IsCancellationRequested)
+        {
+            throw new FabricException(ErrorCodes.DeadlineExceeded, $"Migration {report.Id} was still {report.State} after {MoveWithin.TotalSeconds:0} s.");
+        }
+
+        return report.State == MigrationStates.Completed
+            ? report
+            : throw new FabricException(ErrorCodes.MachineFailed, $"The {options.Mode} move of '{vm}' to {to} ended as {report.State}: {report.Error?.Message.TrimEnd('.') ?? "no error given"}.");
+    }
+
+    public async ValueTask DisposeAsync()
+    {
+        Client.Dispose();
+        Left = await Cluster.DownAsync(static _ => { }, CancellationToken.None);
+        Lab.Dispose();
+    }
+}
