@@ -1,7 +1,7 @@
 using System.Globalization;
 using System.Text.RegularExpressions;
 using Fabric.Benchmarks.Lab;
-using Fabric.Benchmarks.Soak;
+using Fabric.Benchmarks.Moving;
 using Fabric.Core;
 using Fabric.Migration;
 using Fabric.Wire.Api;

@@ -10,6 +10,8 @@ internal sealed class NextSetOrder(PageBitmap remaining) : IPageOrder
 
     public void Faulted(long page) => _pivot = page + 1;
 
+    public void WentAlong(long first, long last) => _pivot = Math.Max(_pivot, last + 1);
+
     public int Claim(Span<long> pages)
     {
         int count = Take(pages);
