@@ -170,8 +170,7 @@ public sealed class PullTests
             Task<long> reader = ReadAsync(pair, random, stop.Token);
             // Slow enough from the pull's first page on that the cuts fall into it, also when this thread is kept waiting; at full speed after the last cut.
             cap.Set(20 * ByteSize.Mebi);
-            int cuts = 0;
-            long faults = 0;
+            (int cuts, long faults) = (0, 0L);
             while (true)
             {
                 Task serving = pair.Outgoing.ServePullAsync(default);
@@ -182,8 +181,7 @@ public sealed class PullTests
                         await Task.Yield();
                     faults = pair.Incoming.Snapshot().NetworkFaults ?? 0;
                     await pair.DisconnectAsync();
-                    Exception? cut = await Record.ExceptionAsync(() => serving);
-                    Assert.True(cut is null or FabricException, cut?.ToString());
+                    await EndsWithTheLinkAsync(serving);
                     cuts++;
                     if (inFile && cuts % 2 == 0)
                         pair.Pull = Restart(pair, path);
@@ -349,6 +347,12 @@ public sealed class PullTests
         TimeSpan running = await pair.TokenAsync();
         Assert.InRange(running, TimeSpan.Zero, TimeProvider.System.GetElapsedTime(began));
         Assert.Equal(claimedMilliseconds > 0, running > TimeSpan.Zero);
+    }
+
+    private static async Task EndsWithTheLinkAsync(Task serving)
+    {
+        Exception? cut = await Record.ExceptionAsync(() => serving);
+        Assert.True(cut is null or FabricException, cut?.ToString());
     }
 
     private static PullState Restart(TransferPair pair, string path)
