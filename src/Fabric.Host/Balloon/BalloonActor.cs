@@ -22,7 +22,6 @@ internal sealed partial class BalloonActor(BalloonMetrics metrics, ILogger logge
     internal static readonly TimeSpan TakeLimit = TimeSpan.FromSeconds(4);
 
     private static readonly TimeSpan PollPeriod = TimeSpan.FromSeconds(5);
-    private static readonly TimeSpan FollowingPeriod = TimeSpan.FromMilliseconds(500);
     private static readonly TimeSpan TakingPeriod = TimeSpan.FromMilliseconds(250);
     private static readonly TimeSpan HoldingPeriod = TimeSpan.FromMilliseconds(500);
     private static readonly TimeSpan CallDeadline = TimeSpan.FromSeconds(2);
@@ -31,6 +30,7 @@ internal sealed partial class BalloonActor(BalloonMetrics metrics, ILogger logge
     private BalloonState _state = new BalloonState.Detached();
     private IDisposable? _poll;
     private bool _polling;
+    private MayTake? _asked;
 
     protected override ValueTask StoppingAsync()
     {
@@ -68,6 +68,7 @@ internal sealed partial class BalloonActor(BalloonMetrics metrics, ILogger logge
         Enough();
         Stop();
         _state = new BalloonState.Detached();
+        AnswerMayTake();
     }
 
     private async ValueTask OnSetTargetAsync(SetTarget m)
@@ -89,9 +90,23 @@ internal sealed partial class BalloonActor(BalloonMetrics metrics, ILogger logge
         return true;
     }
 
-    /// <summary>Only of a guest that has all of its memory: a size that somebody set by hand is not ours to change, and what an earlier migration took is still on its way back.</summary>
+    /// <summary>Looks first: a guest that booted, or arrived, a moment ago is not what the last look saw. Answered within the deadline of a look.</summary>
     private void OnMayTake(MayTake m)
     {
+        AnswerMayTake(); // whoever asked before has given up
+        _asked = m;
+        if (_state is BalloonState.Attached)
+            OnPoll();
+        else
+            AnswerMayTake();
+    }
+
+    /// <summary>Only of a guest that has all of its memory: a size that somebody set by hand is not ours to change, and what an earlier migration took is still on its way back.</summary>
+    private void AnswerMayTake()
+    {
+        if (_asked is not { } m)
+            return;
+        _asked = null;
         string? why = _state switch
         {
             BalloonState.Attached a when !ReferenceEquals(a.Machine, m.Machine) => "its machine has changed",
@@ -186,22 +201,28 @@ internal sealed partial class BalloonActor(BalloonMetrics metrics, ILogger logge
     private async ValueTask OnPolledAsync(Polled m)
     {
         _polling = false;
-        if (m.Reading is not { } reading || !ReferenceEquals(MachineOf(_state), m.Machine))
-            return;
+        bool current = ReferenceEquals(MachineOf(_state), m.Machine);
+        if (current && m.Reading is { } reading)
+            await OnReadingAsync(m.Machine, reading);
+        else if (current && _state is BalloonState.Attached unseen)
+            _state = unseen with { Reading = null }; // what it was is not what it is
+        AnswerMayTake();
+    }
+
+    private async ValueTask OnReadingAsync(IMachine machine, BalloonReading reading)
+    {
         switch (_state)
         {
             case BalloonState.Attached s:
                 // What was under way when the loop ended did not ask for the promise; it was made all the same.
-                if (s.Reading is null || s.Reading.Actual != reading.Actual)
-                    Context.TellAfter(FollowingPeriod, new Poll()); // until it stands, so that the next migration knows
                 _state = s with { Reading = reading with { DeflatesOnOom = reading.DeflatesOnOom ?? s.Reading?.DeflatesOnOom } };
                 break;
-            case BalloonState.Taking s when await FollowAsync(m.Machine, s.Loop, SelfBalloon.Take(_settings, s.Loop, reading.ForTheLoop, Now)) is { } decision:
+            case BalloonState.Taking s when await FollowAsync(machine, s.Loop, SelfBalloon.Take(_settings, s.Loop, reading.ForTheLoop, Now)) is { } decision:
                 _state = s with { Loop = decision.Next };
                 if (decision.Settled)
                     Enough();
                 break;
-            case BalloonState.Holding s when await FollowAsync(m.Machine, s.Loop, SelfBalloon.Watch(_settings, s.Loop, reading.ForTheLoop, Now)) is { } decision:
+            case BalloonState.Holding s when await FollowAsync(machine, s.Loop, SelfBalloon.Watch(_settings, s.Loop, reading.ForTheLoop, Now)) is { } decision:
                 _state = s with { Loop = decision.Next };
                 break;
         }

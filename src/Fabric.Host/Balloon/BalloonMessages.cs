@@ -9,7 +9,7 @@ public abstract record BalloonMessage;
 /// <summary>Ask the guest of this machine to shrink or grow to so many bytes.</summary>
 internal sealed record SetTarget(IMachine Machine, long Bytes, IReply<bool> Reply) : BalloonMessage;
 
-/// <summary>May memory be taken from this guest for a migration? Answered from what was last seen, at once.</summary>
+/// <summary>May memory be taken from this guest for a migration? Answered after a look at it.</summary>
 internal sealed record MayTake(IMachine Machine, IReply<bool> Reply) : BalloonMessage;
 
 /// <summary>Take what is free; answered with the bytes taken when there is nothing more to gain, or after <see cref="BalloonActor.TakeLimit"/>. Memory is held, and pressure looked for, until it is given back.</summary>

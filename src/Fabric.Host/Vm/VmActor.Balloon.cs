@@ -29,7 +29,7 @@ internal sealed partial class VmActor
         reply.Succeed(new CommandResult(c.Header.Id, null));
     }
 
-    /// <summary>From what the balloon's actor has seen: answered at once. A guest that cannot be ballooned is moved as it is.</summary>
+    /// <summary>After a look at the guest, of two seconds at most. One that cannot be ballooned is moved as it is.</summary>
     private async ValueTask<bool> MayTakeAsync(MigrationOptions options, IMachine machine)
     {
         if (options.Balloon == BalloonUse.Off)

@@ -153,6 +153,32 @@ public sealed class BalloonActorTests : IDisposable
 
     private static IMachine NewMachine(FakeBalloon guest) => new FakeFactory("here", new RunObserver()) { NewBalloon = _ => guest }.Create(Spec, MachineBirth.Boot);
 
+    [Fact]
+    public void A_guest_that_has_just_come_to_its_senses_is_seen_as_it_is_now()
+    {
+        _guest.Promises = false;
+        Pass(11);
+        Assert.False(Ask<bool>(reply => new MayTake(_machine, reply)).Result);
+        _guest.Promises = true;
+        Assert.True(Ask<bool>(reply => new MayTake(_machine, reply)).Result);
+    }
+
+    [Fact]
+    public void A_guest_that_cannot_be_looked_at_is_answered_for_within_the_deadline()
+    {
+        _guest.Hangs = true;
+        var may = Ask<bool>(reply => new MayTake(_machine, reply));
+        Assert.False(may.Answered);
+        Pass(2);
+        Assert.True(may.Answered);
+        Assert.False(may.Result);
+        var gone = Ask<bool>(reply => new MayTake(_machine, reply));
+        _actor.TryTell(new MachineDetached());
+        Pass(0);
+        Assert.True(gone.Answered);
+        Assert.False(gone.Result);
+    }
+
     private void Take()
     {
         Ask<long>(reply => new TakeFree(_machine, reply));
