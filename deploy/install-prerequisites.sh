@@ -4,7 +4,7 @@
 #   deploy/install-prerequisites.sh            install what is missing
 #   deploy/install-prerequisites.sh --postgresql
 #                                              also the PostgreSQL server's programs, for 'fabric up' with a server of its own (none is set up or started)
-#   deploy/install-prerequisites.sh --tests    also what only the tests need: the same programs
+#   deploy/install-prerequisites.sh --tests    also what only the tests need: the same programs, and those that make networks
 #   deploy/install-prerequisites.sh --check    only say what is missing; exit 1 if something is (may follow --postgresql or --tests)
 #
 # Exit 0: everything is there. Exit 1: something is missing and could not be installed; the message holds the command that
@@ -28,8 +28,12 @@ wanted=(
 )
 
 case "${1:-}" in
-  --postgresql | --tests)
+  --postgresql)
     wanted+=(postgres-server:postgresql)
+    shift
+    ;;
+  --tests)
+    wanted+=(postgres-server:postgresql ss:iproute2)
     shift
     ;;
 esac
@@ -70,7 +74,7 @@ if [ "${1:-}" = --check ]; then
   exit 1
 fi
 if ! command -v apt-get >/dev/null; then
-  say "this system has no apt-get: install QEMU (x86), gcc with static libc, busybox (static), cpio, stress-ng, zstd, xz and libxxhash (for the tests also the PostgreSQL server) with its own tools."
+  say "this system has no apt-get: install QEMU (x86), gcc with static libc, busybox (static), cpio, stress-ng, zstd, xz and libxxhash (for the tests also the PostgreSQL server and iproute2) with its own tools."
   exit 1
 fi
 if [ "$(id -u)" = 0 ]; then
