@@ -13,13 +13,23 @@ public sealed record PaperReport(string Machine, long Rate, int Runs, List<Fault
     /// <summary>Working set in MiB → network faults in percent of all faults: with pre-paging, push-only (OSR'09, table of the sequential stress test).</summary>
     private static readonly Dictionary<int, (double PrePaging, double PushOnly)> PaperSequential = new()
     {
-        [8] = (2, 15), [16] = (4, 13), [32] = (4, 13), [64] = (3, 10), [128] = (3, 9), [256] = (3, 10),
+        [8] = (2, 15),
+        [16] = (4, 13),
+        [32] = (4, 13),
+        [64] = (3, 10),
+        [128] = (3, 9),
+        [256] = (3, 10),
     };
 
     /// <summary>Network faults of the Quicksort test, read off the paper's chart.</summary>
     private static readonly Dictionary<PageOrder, int> PaperQuicksort = new()
     {
-        [PageOrder.PushOnly] = 5450, [PageOrder.Forward] = 1950, [PageOrder.Dual] = 1870, [PageOrder.ForwardMulti] = 1650, [PageOrder.DualLru] = 1580, [PageOrder.DualMultiLru] = 1450,
+        [PageOrder.PushOnly] = 5450,
+        [PageOrder.Forward] = 1950,
+        [PageOrder.Dual] = 1870,
+        [PageOrder.ForwardMulti] = 1650,
+        [PageOrder.DualLru] = 1580,
+        [PageOrder.DualMultiLru] = 1450,
     };
 
     public string ToMarkdown()

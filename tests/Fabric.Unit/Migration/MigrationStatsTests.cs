@@ -7,7 +7,18 @@ public sealed class MigrationStatsTests
 {
     private static readonly MigrationStats Earlier = new()
     {
-        TotalBytes = 100, WireBytes = 60, PagesSent = 6, PagesZero = 2, PagesResent = 1, Rounds = 3, RemainingBytes = 50, DirtyRate = 7, WireRate = 8, DowntimeMs = 9, NetworkFaults = 4, FaultStallMs = 2,
+        TotalBytes = 100,
+        WireBytes = 60,
+        PagesSent = 6,
+        PagesZero = 2,
+        PagesResent = 1,
+        Rounds = 3,
+        RemainingBytes = 50,
+        DirtyRate = 7,
+        WireRate = 8,
+        DowntimeMs = 9,
+        NetworkFaults = 4,
+        FaultStallMs = 2,
     };
 
     [Fact]
