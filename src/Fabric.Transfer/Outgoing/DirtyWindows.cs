@@ -32,6 +32,9 @@ internal sealed class DirtyWindows(long pages, TimeProvider time)
 
     public long HotPages { get; private set; }
 
+    /// <summary>Windows that have ended.</summary>
+    public long Ended { get; private set; }
+
     /// <summary>Pages a second, over the last whole window, that had not been written in the one before: how fast the set of written pages grows. 0 until two windows are over.</summary>
     public double FreshPagesPerSecond { get; private set; }
 
@@ -55,6 +58,7 @@ internal sealed class DirtyWindows(long pages, TimeProvider time)
         if (length < Least)
             return;
         long written = _current.CountSet();
+        Ended++;
         TimeSpan faults = FaultCost * (written * FaultShare);
         Pause = Longest(Least, cost * ScanShare, faults < LeastOften ? faults : LeastOften);
         if (_hasPrevious)

@@ -12,18 +12,34 @@ public sealed partial class OutgoingTransfer
 
     private bool HoldsBack { get; set; }
 
-    /// <summary>Takes hot pages out of the round; they stay, or become, dirty.</summary>
-    private void HoldBack()
+    /// <summary>Takes hot pages out of the round; they stay, or become, dirty. How many.</summary>
+    private long HoldBack()
     {
         double seconds = _wire.Rate > 0 ? _sending.CountSet() * _memory.PageSize / _wire.Rate : 0;
         // Nothing is known before the first round, and all of it has to go.
         HoldsBack = _round == 0 || seconds > ShortRound.TotalSeconds;
         if (_round == 0 || !HoldsBack || _windows.HotPages == 0)
-            return;
+            return 0;
         _found.CopyFrom(_sending);
         _found.And(_windows.Hot);
         _sending.AndNot(_found);
         _dirty.Or(_found);
+        return _found.CountSet();
+    }
+
+    /// <summary>
+    /// A round that holds back what it has to send would be over at once, and the next one would know no better: which pages are hot now, perhaps of a guest that has just been slowed, is known
+    /// after two windows.
+    /// </summary>
+    /// <param name="windows">How many windows had ended when the round began.</param>
+    private async Task LingerAsync(PushJob job, long windows, CancellationToken cancellation)
+    {
+        while (_windows.Ended < windows + 2)
+        {
+            await Task.Delay(_windows.Pause, _time, cancellation);
+            _life.ThrowIfOver();
+            await Task.Run(() => Look(job), cancellation);
+        }
     }
 
     private async Task RunWithLooksAsync(PushJob job, Func<PushLook, bool> goesOn, CancellationToken cancellation)

@@ -27,13 +27,16 @@ public sealed partial class OutgoingTransfer
         long zeroBefore = _counters.ZeroPages;
         bool first = !_pushed;
         await Task.Run(() => ChooseRound(stands: false), cancellation);
-        HoldBack();
+        long windows = _windows.Ended;
+        long held = HoldBack();
         BeginStretch();
         long number = ++_round;
         PushJob job = NewPush(_sending, _holes, PageFlags.None);
         await RunWithLooksAsync(job, goesOn, cancellation);
         await _life.WithinAsync(BarrierAsync(job.Barrier), _settings.AnswerDeadline, "The destination's confirmation of a round", cancellation);
         EndStretch();
+        if (held > 0)
+            await LingerAsync(job, windows, cancellation);
         long dirtyAfter = await Task.Run(ScanDirty, cancellation);
         TimeSpan elapsed = _time.GetElapsedTime(began);
         RoundReport report = new(

@@ -32,6 +32,7 @@ internal sealed class PushModel(int pages, double pagesPerSecond, Func<double, I
     private double _credit;
     private long _sent;
     private int _percent = 100;
+    private bool _held;
     private double _guestClock;
 
     internal ModelEnd Run(MigrationMode mode, int maxDowntimeMs, bool canThrottle, int mostRounds = 200)
@@ -70,7 +71,8 @@ internal sealed class PushModel(int pages, double pagesPerSecond, Func<double, I
     private ConvergenceDecision? SendRound(MigrationMode mode, int maxDowntimeMs, DirtyWindows windows, int round)
     {
         bool holds = round == 1 || _sending.CountSet() / pagesPerSecond > 2 * DirtyWindows.Least.TotalSeconds;
-        double next = _elapsed + windows.Pause.TotalSeconds;
+        double began = _elapsed;
+        double next = began + windows.Pause.TotalSeconds;
         long cursor = 0;
         while (cursor >= 0)
         {
@@ -101,6 +103,14 @@ internal sealed class PushModel(int pages, double pagesPerSecond, Func<double, I
             next = _elapsed + windows.Pause.TotalSeconds;
         }
 
+        // The round lingers until its guest is known anew.
+        for (int steps = 0; _held && (_elapsed - began < 2 * DirtyWindows.Least.TotalSeconds || steps % 10 != 0); steps++)
+        {
+            Step();
+            if (steps % 10 == 9)
+                Scan(windows, -1, null);
+        }
+
         return null;
     }
 
@@ -108,11 +118,13 @@ internal sealed class PushModel(int pages, double pagesPerSecond, Func<double, I
     {
         _sending.CopyFrom(_dirty);
         _dirty.Clear();
+        _held = false;
         if (_sending.CountSet() / pagesPerSecond <= 2 * DirtyWindows.Least.TotalSeconds)
             return;
         _dirty.CopyFrom(_sending);
         _dirty.And(windows.Hot);
         _sending.AndNot(windows.Hot);
+        _held = !_dirty.IsEmpty;
     }
 
     private void Step()
