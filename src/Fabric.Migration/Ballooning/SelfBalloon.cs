@@ -7,7 +7,7 @@
 //                        └──▶ pressure ──▶ everything back at once, and nothing is taken for ten intervals
 //
 // The guest's statistics are up to a second old, and one that is running may need in the next moment what it said was free. Three things keep it from harm:
-//   news     a report counts only if the balloon already stood when the report before it was looked at. What it took since would be counted as free otherwise.
+//   news     a report counts only if it was first seen after a look at which the balloon already stood. What it took since would be counted as free otherwise.
 //   share    one step takes a share of what lies above the reserve, never all.
 //   pressure scarcity, major faults, swapping, silence, or a guest that takes pages back by itself: then it gets everything, at once.
 // None of them is a promise to a guest that takes all of its memory within a millisecond. That one is kept by the device (deflate-on-oom): its driver takes pages out of the
@@ -56,14 +56,15 @@ public sealed record GuestReading(long Actual, DateTimeOffset? ReportedAt, long?
 /// <summary>What the loop remembers between two looks. Times count from any fixed moment.</summary>
 /// <param name="Full">Bytes that the guest has without a balloon.</param>
 /// <param name="Target">Bytes that were asked for last.</param>
-/// <param name="Last">The look before.</param>
+/// <param name="Last">The look before, null ahead of the first.</param>
 /// <param name="News">The last report that was new, and when that was seen.</param>
+/// <param name="Stands">When the balloon was first seen at its target; null while it is on its way.</param>
 /// <param name="Above">Bytes above the reserve that the last step left.</param>
 /// <param name="Least">The least that the guest had since the last step.</param>
 /// <param name="NotBefore">Nothing is taken before.</param>
-public sealed record SelfBalloonState(long Full, long Target, GuestReading? Last, (TimeSpan Seen, GuestReading Report)? News, long Above, long Least, TimeSpan NotBefore)
+public sealed record SelfBalloonState(long Full, long Target, GuestReading? Last, (TimeSpan Seen, GuestReading Report)? News, TimeSpan? Stands, long Above, long Least, TimeSpan NotBefore)
 {
-    public static SelfBalloonState Begin(long full) => new(full, full, null, null, long.MaxValue, full, TimeSpan.MinValue);
+    public static SelfBalloonState Begin(long full) => new(full, full, null, null, null, long.MaxValue, full, TimeSpan.MinValue);
 
     /// <summary>Bytes that the balloon was asked to hold.</summary>
     public long Taken => Full - Target;
@@ -105,7 +106,7 @@ public static class SelfBalloon
             return Stay(look, true, "what is free is the reserve");
         if (now < state.NotBefore)
             return Stay(look, state.Taken == 0, "it was under pressure, or has just been asked");
-        if (!look.Fresh || !look.Stood)
+        if (look.Next is not { Stands: { } stands, News: { } news } || news.Seen <= stands)
             return Stay(look, false, "there is no news since the balloon stands");
         return Step(settings, state, look, free);
     }
@@ -134,7 +135,7 @@ public static class SelfBalloon
         long target = Math.Max(floor, state.Target - (long)(above * settings.StepShare)) / ByteSize.Mebi * ByteSize.Mebi;
         if (target < floor || state.Target - target < Slack)
             return Stay(look, true, "the guest is not made smaller than that");
-        var next = look.Next with { Target = target, Above = above - (state.Target - target), Least = look.Reading.Actual, NotBefore = look.Now + settings.Interval };
+        var next = look.Next with { Target = target, Stands = null, Above = above - (state.Target - target), Least = look.Reading.Actual, NotBefore = look.Now + settings.Interval };
         return new SelfBalloonDecision(next, target, false, false, Text($"{ByteSize.Format(free)} are free, {ByteSize.Format(reserve)} are left"));
     }
 
@@ -150,7 +151,7 @@ public static class SelfBalloon
     private static SelfBalloonDecision GiveBack(SelfBalloonSettings settings, Look look, string why)
     {
         long full = look.Next.Full;
-        var next = look.Next with { Target = full, Above = long.MaxValue, Least = full, NotBefore = look.Now + settings.HoldOff };
+        var next = look.Next with { Target = full, Stands = null, Above = long.MaxValue, Least = full, NotBefore = look.Now + settings.HoldOff };
         return new SelfBalloonDecision(next, full, true, true, why);
     }
 
@@ -183,7 +184,7 @@ public static class SelfBalloon
     private static string Text(FormattableString text) => text.ToString(CultureInfo.InvariantCulture);
 
     /// <summary>A reading within what can be, with what it means after the one before it.</summary>
-    private sealed record Look(GuestReading Reading, SelfBalloonState Next, TimeSpan Now, bool Fresh, bool Stood, TimeSpan Silent)
+    private sealed record Look(GuestReading Reading, SelfBalloonState Next, TimeSpan Now, bool Fresh, TimeSpan Silent)
     {
         /// <summary>What the guest can use without taking anything from anybody: what is free, less what its kernel keeps for itself.</summary>
         internal long? Free => Reading is { Free: { } free } ? Math.Min(free, Reading.Available ?? free) : null;
@@ -204,13 +205,11 @@ public static class SelfBalloon
                 Available = Clamp(reading.Available, full),
             };
             bool fresh = clean.ReportedAt is not null && clean.ReportedAt != state.News?.Report.ReportedAt;
-            // The balloon stood at the look before: the report that is new now was made after that.
-            bool stood = state.Last is null
-                ? clean.Actual >= full - Slack
-                : state.Last.Actual <= state.Target + Slack && Math.Abs(state.Last.Actual - clean.Actual) <= Slack;
             var news = fresh ? (now, clean) : state.News ?? (now, clean);
-            var next = state with { Last = clean, News = news, Least = Math.Min(state.Least, clean.Actual) };
-            return new Look(clean, next, now, fresh, stood, fresh ? TimeSpan.Zero : now - news.Item1);
+            // A balloon that nobody has moved yet has stood for ever.
+            TimeSpan? stands = Math.Abs(clean.Actual - state.Target) > Slack ? null : state.Last is null ? TimeSpan.MinValue : state.Stands ?? now;
+            var next = state with { Last = clean, News = news, Stands = stands, Least = Math.Min(state.Least, clean.Actual) };
+            return new Look(clean, next, now, fresh, fresh ? TimeSpan.Zero : now - news.Item1);
         }
 
         internal long Reserve(SelfBalloonSettings settings) =>

@@ -65,6 +65,21 @@ public sealed class SelfBalloonTests
         Assert.InRange(state.Taken, (long)(Free * 0.95), Free - SelfBalloon.LeastReserve);
     }
 
+    /// <summary>A report that comes a moment before a step may be taken is no less news when it may.</summary>
+    [Fact]
+    public void A_report_that_comes_too_early_is_not_forgotten()
+    {
+        var first = SelfBalloon.Take(Settings, SelfBalloonState.Begin(Full), new GuestReading(Full, Zero, Free, Free, 0, 0), TimeSpan.FromSeconds(0.2));
+        long target = first.Target!.Value;
+        var after = new GuestReading(target, Zero, Free, Free, 0, 0);
+        var stands = SelfBalloon.Take(Settings, first.Next, after, TimeSpan.FromSeconds(0.9));
+        long left = Free - (Full - target);
+        var news = after with { ReportedAt = Zero + TimeSpan.FromSeconds(1), Free = left, Available = left };
+        var early = SelfBalloon.Take(Settings, stands.Next, news, TimeSpan.FromSeconds(1.1));
+        Assert.Null(early.Target);
+        Assert.True(SelfBalloon.Take(Settings, early.Next, news, TimeSpan.FromSeconds(1.2)).Target < target);
+    }
+
     [Fact]
     public void A_guest_that_takes_its_memory_in_the_middle_gets_everything_back()
     {
@@ -122,7 +137,7 @@ public sealed class SelfBalloonTests
     public void Pressure_gives_everything_back_at_once_whatever_else_is_done(string what, GuestReading reading, bool pressure)
     {
         var before = new GuestReading(Full / 2, Zero + TimeSpan.FromSeconds(1), 100 * ByteSize.Mebi, 100 * ByteSize.Mebi, 50, 1000);
-        var state = new SelfBalloonState(Full, Full / 2, before, (TimeSpan.FromSeconds(1), before), ByteSize.Gibi, Full / 2, TimeSpan.Zero);
+        var state = new SelfBalloonState(Full, Full / 2, before, (TimeSpan.FromSeconds(1), before), TimeSpan.Zero, ByteSize.Gibi, Full / 2, TimeSpan.Zero);
         foreach (var decide in new[] { SelfBalloon.Take, SelfBalloon.Watch })
         {
             var decision = decide(Settings, state, reading, TimeSpan.FromSeconds(2));
