@@ -74,7 +74,9 @@ public sealed class SelfBalloonTests(ITestOutputHelper output)
         string said = pair.Console();
         foreach (string line in said.Split('\n').Where(l => l.StartsWith("GRAB ok", StringComparison.Ordinal) || l.StartsWith("GRAB ERROR", StringComparison.Ordinal)))
             output.WriteLine(line);
-        Assert.Equal(tries, said.Split('\n').Count(l => l.StartsWith("GRAB ok", StringComparison.Ordinal)));
+
+        // The guest goes on by itself: the last push may have met it once more.
+        Assert.InRange(said.Split('\n').Count(l => l.StartsWith("GRAB ok", StringComparison.Ordinal)), tries, tries + 1);
         Assert.DoesNotContain("GRAB ERROR", said, StringComparison.Ordinal);
         Assert.DoesNotContain("Out of memory", said, StringComparison.Ordinal);
         Assert.DoesNotContain("oom-kill", said, StringComparison.Ordinal);
