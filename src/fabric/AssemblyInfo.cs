@@ -1,3 +1,4 @@
 using System.Runtime.CompilerServices;
 
 [assembly: InternalsVisibleTo("Fabric.Unit")]
+[assembly: InternalsVisibleTo("fabric-bench")]

@@ -2,6 +2,7 @@ using System.Globalization;
 using System.Text;
 using System.Text.Json;
 using Fabric.Benchmarks.Compare;
+using Fabric.Cli.Output;
 using Fabric.Core;
 using Fabric.Migration;
 
@@ -20,8 +21,6 @@ public static class BalloonBench
           Moves a guest that freed --free-mb MiB in pieces of --keep pages (0: whole) with --balloon off and auto; writes balloon.md and balloon.json to DIR (artifacts/bench).
           --bandwidth: of the slow link, bytes a second.
         """;
-
-    private static readonly JsonSerializerOptions Json = new() { WriteIndented = true, PropertyNamingPolicy = JsonNamingPolicy.SnakeCaseLower };
 
     public static async Task<int> RunAsync(IReadOnlyDictionary<string, string> options, TextWriter talk, CancellationToken cancellation)
     {
@@ -53,13 +52,8 @@ public static class BalloonBench
             }
         }
 
-        string machine = $"{Environment.ProcessorCount} processors, Linux {Environment.OSVersion.Version}, accelerator {guest.Accelerator}";
-        var report = new BalloonReport(machine, $"{ByteSize.Format(guest.MemoryBytes)}, {guest.Append}", Rows(results));
-        string directory = options.GetValueOrDefault("out", Path.Combine("artifacts", "bench"));
-        Directory.CreateDirectory(directory);
-        await File.WriteAllTextAsync(Path.Combine(directory, "balloon.json"), JsonSerializer.Serialize(report, Json), cancellation);
-        await File.WriteAllTextAsync(Path.Combine(directory, "balloon.md"), Markdown(report), cancellation);
-        await talk.WriteLineAsync(Markdown(report));
+        var report = new BalloonReport(BenchReport.Machine(guest.Accelerator), $"{ByteSize.Format(guest.MemoryBytes)}, {guest.Append}", Rows(results));
+        await BenchReport.WriteAsync(options, "balloon", JsonSerializer.Serialize(report, BenchReport.Json), Markdown(report), talk);
         return results.All(r => r.Result is { Failure: null, GuestClean: true }) ? 0 : 1;
     }
 
@@ -78,7 +72,7 @@ public static class BalloonBench
            group r.Result by (r.Link, r.Result.Mode, r.Use) into g
            let good = g.Where(r => r.Failure is null).ToList()
            select new BalloonRow(
-               g.Key.Link, g.Key.Mode, g.Key.Use == BalloonUse.Off ? "off" : "auto", good.Count, g.Count() - good.Count, Statistics.Of(good.Select(r => r.TotalMs)), Statistics.Of(good.Select(r => r.DowntimeMs)),
+               g.Key.Link, g.Key.Mode, Words.Name(g.Key.Use), good.Count, g.Count() - good.Count, Statistics.Of(good.Select(r => r.TotalMs)), Statistics.Of(good.Select(r => r.DowntimeMs)),
                Statistics.Of(good.Where(r => r.GuestGapMs is not null).Select(r => r.GuestGapMs!.Value)), Statistics.Of(good.Select(r => r.WireBytes / (double)ByteSize.Mebi)),
                good.Count > 0 && good.All(r => r.GuestClean)),
     ];
@@ -99,8 +93,7 @@ public static class BalloonBench
         return text.ToString();
     }
 
-    private static string Show(Statistics? value) =>
-        value is null ? "–" : string.Create(CultureInfo.InvariantCulture, $"{value.Median:0.0} ({value.Least:0.0} – {value.Most:0.0})");
+    private static string Show(Statistics? value) => value?.ToText() ?? "–";
 
     private static string Line(int run, string link, MoveResult result) => result.Failure is { } why
         ? $"{run + 1} {link,-12} {result.Mode,-9} {result.Mover,-5} FAILED: {why}"

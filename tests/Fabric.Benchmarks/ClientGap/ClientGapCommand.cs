@@ -40,11 +40,7 @@ public static class ClientGapCommand
             },
         };
         var result = await new ClientGapRun(options, TimeProvider.System, talk.WriteLine).RunAsync(cancellation);
-        string directory = values.GetValueOrDefault("out", Path.Combine("artifacts", "bench"));
-        Directory.CreateDirectory(directory);
-        await File.WriteAllTextAsync(Path.Combine(directory, "client-gap.json"), result.ToJson(), CancellationToken.None);
-        await File.WriteAllTextAsync(Path.Combine(directory, "client-gap.md"), result.ToMarkdown(), CancellationToken.None);
-        await talk.WriteLineAsync("\n" + result.ToMarkdown());
+        await BenchReport.WriteAsync(values, "client-gap", result.ToJson(), result.ToMarkdown(), talk);
         return result.Ok ? 0 : 1;
     }
 }

@@ -48,7 +48,7 @@ public sealed partial class ClientGapRun(ClientGapOptions options, TimeProvider 
         if (options.Bandwidth is { } most)
             link += string.Create(CultureInfo.InvariantCulture, $", moves limited to {most * 8 / 1e6:0} Mb/s");
         return new ClientGapResult(
-            $"{Environment.ProcessorCount} processors, Linux {Environment.OSVersion.Version}, accelerator {options.Guest.Accelerator}, {link}",
+            $"{BenchReport.Machine($"{options.Guest.Accelerator}")}, {link}",
             $"{ByteSize.Format(options.Guest.MemoryBytes)}, {options.Guest.Append}", options.Moves, _samples, late, lab.Left);
     }
 

@@ -37,14 +37,8 @@ public static class CompareQemu
                 await mover.DisposeAsync();
         }
 
-        string machine = $"{Environment.ProcessorCount} processors, Linux {Environment.OSVersion.Version}, accelerator {guest.Accelerator}";
-        var report = Report.Of(machine, $"{ByteSize.Format(guest.MemoryBytes)}, {guest.Append}", runs, "qemu", results);
-        string directory = options.GetValueOrDefault("out", Path.Combine("artifacts", "bench"));
-        Directory.CreateDirectory(directory);
-        await File.WriteAllTextAsync(Path.Combine(directory, "compare-qemu.json"), report.ToJson(), cancellation);
-        await File.WriteAllTextAsync(Path.Combine(directory, "compare-qemu.md"), report.ToMarkdown(), cancellation);
-        await talk.WriteLineAsync();
-        await talk.WriteLineAsync(report.ToMarkdown());
+        var report = Report.Of(BenchReport.Machine(guest.Accelerator), $"{ByteSize.Format(guest.MemoryBytes)}, {guest.Append}", runs, "qemu", results);
+        await BenchReport.WriteAsync(options, "compare-qemu", report.ToJson(), report.ToMarkdown(), talk);
         return results.All(r => r is { Failure: null, GuestClean: true }) ? 0 : 1;
     }
 

@@ -1,3 +1,4 @@
+using Fabric.Benchmarks.Moving;
 using Fabric.Benchmarks.Qemu;
 using Fabric.Cli.Local;
 using Fabric.Core;
@@ -76,28 +77,13 @@ public sealed class FabricMover(TimeProvider time) : IMover, IAsyncDisposable
         long lastBeat = await GuestConsole.WaitAsync(consoles, static log => log.IsWorkloadReady ? GuestConsole.SettledBeat(log) : null, BootDeadline, time, cancellation)
             ?? throw new FabricException(ErrorCodes.DeadlineExceeded, $"The guest was not ready within {BootDeadline.TotalSeconds:0} s.");
         var asked = options with { Mode = mode == MoveMode.PreCopy ? MigrationMode.PreCopy : MigrationMode.PostCopy };
-        var begun = await client.MigrateAsync(new MigrateRequest(vm, Destination, asked, Guid.NewGuid()), cancellation);
-        var ended = await EndedAsync(client, begun.Id, cancellation);
+        var ended = await Moves.EndedAsync(client, new MigrateRequest(vm, Destination, asked, Guid.NewGuid()), MoveDeadline, time, cancellation);
         if (ended.State != "completed")
             return MoveResult.Failed(name, mode, $"{ended.State}: {ended.Error?.Message}");
         var (seen, clean) = await GuestConsole.ViewAsync(consoles, lastBeat, MeasureDeadline, time, cancellation);
-        double total = await TotalAsync(cluster, begun.Id, cancellation);
+        double total = await TotalAsync(cluster, ended.Id, cancellation);
         return new MoveResult(
             name, mode, total, ended.DowntimeMs ?? throw new FabricException(ErrorCodes.Corrupt, "The migration's record has no downtime."), ended.DowntimeMs, seen?.StoppedMs, seen?.LargestGapMs, ended.Memory.WireBytes, ended.Rounds, ended.Verified, clean);
-    }
-
-    private async Task<MigrationReport> EndedAsync(ControlClient client, MigrationId id, CancellationToken cancellation)
-    {
-        long version = 0;
-        for (long began = time.GetTimestamp(); time.GetElapsedTime(began) < MoveDeadline;)
-        {
-            var report = await client.MigrationAsync(id.ToString(), cancellation);
-            if (report.TotalMs is not null && report.Progress is null)
-                return report;
-            version = await client.WaitChangeAsync(version, TimeSpan.FromSeconds(5), cancellation);
-        }
-
-        throw new FabricException(ErrorCodes.DeadlineExceeded, $"The migration did not end within {MoveDeadline.TotalSeconds:0} s.");
     }
 
     private async Task<double> TotalAsync(LocalCluster cluster, MigrationId id, CancellationToken cancellation)

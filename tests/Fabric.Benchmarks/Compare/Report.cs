@@ -74,8 +74,7 @@ public sealed record Report(string Machine, string Guest, int RunsEach, string B
 
     private static double? Ratio(Statistics? value, Statistics? baseline) => value is null || baseline is null || baseline.Median <= 0 ? null : value.Median / baseline.Median;
 
-    private static string Show(Statistics? value) =>
-        value is null ? "–" : string.Create(CultureInfo.InvariantCulture, $"{value.Median:0.0} ({value.Least:0.0} – {value.Most:0.0})");
+    private static string Show(Statistics? value) => value?.ToText() ?? "–";
 
     private static string Show(double? ratio) => ratio is null ? "–" : string.Create(CultureInfo.InvariantCulture, $"{ratio:0.00}");
 }

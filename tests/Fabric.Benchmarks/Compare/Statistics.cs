@@ -1,3 +1,5 @@
+using System.Globalization;
+
 namespace Fabric.Benchmarks.Compare;
 
 /// <summary>Median with spread of some runs. The median, since one disturbed run on a busy machine must not decide.</summary>
@@ -8,6 +10,14 @@ public sealed record Statistics(int Count, double Median, double Least, double M
     {
         double[] sorted = [.. values.Order()];
         return sorted.Length == 0 ? null : new(sorted.Length, At(sorted, 0.5), sorted[0], sorted[^1], At(sorted, 0.25), At(sorted, 0.75));
+    }
+
+    /// <summary>Median (least – most), each with the decimals of <paramref name="format"/>.</summary>
+    public string ToText(string format = "0.0")
+    {
+        return $"{Word(Median)} ({Word(Least)} – {Word(Most)})";
+
+        string Word(double value) => value.ToString(format, CultureInfo.InvariantCulture);
     }
 
     /// <summary>Quantile by linear interpolation between neighbours (Hyndman and Fan 1996, type 7).</summary>

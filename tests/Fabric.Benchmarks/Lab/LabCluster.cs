@@ -1,4 +1,4 @@
-using Fabric.Cli;
+using Fabric.Benchmarks.Moving;
 using Fabric.Cli.Local;
 using Fabric.Core;
 using Fabric.Migration;
@@ -62,28 +62,8 @@ public sealed class LabCluster : IAsyncDisposable
 
     /// <summary>Moves a VM and waits for the end of the migration.</summary>
     /// <exception cref="FabricException">machine-failed: it ended otherwise than completed; deadline-exceeded: it did not end within two minutes.</exception>
-    public async Task<MigrationReport> MoveAsync(VmName vm, HostName to, MigrationOptions options, CancellationToken cancellation)
-    {
-        using var deadline = new CancellationTokenSource(MoveWithin, _time);
-        using var either = CancellationTokenSource.CreateLinkedTokenSource(cancellation, deadline.Token);
-        var report = await Client.MigrateAsync(new MigrateRequest(vm, to, options, null), either.Token);
-        try
-        {
-            for (long version = 0; !MigrationStates.IsFinal(report);)
-            {
-                version = await Client.WaitChangeAsync(version, TimeSpan.FromMilliseconds(500), either.Token);
-                report = await Client.MigrationAsync(report.Id.ToString(), either.Token);
-            }
-        }
-        catch (OperationCanceledException) when (!cancellation.IsCancellationRequested)
-        {
-            throw new FabricException(ErrorCodes.DeadlineExceeded, $"Migration {report.Id} was still {report.State} after {MoveWithin.TotalSeconds:0} s.");
-        }
-
-        return report.State == MigrationStates.Completed
-            ? report
-            : throw new FabricException(ErrorCodes.MachineFailed, $"The {options.Mode} move of '{vm}' to {to} ended as {report.State}: {report.Error?.Message.TrimEnd('.') ?? "no error given"}.");
-    }
+    public async Task<MigrationReport> MoveAsync(VmName vm, HostName to, MigrationOptions options, CancellationToken cancellation) =>
+        Moves.Completed(await Moves.EndedAsync(Client, new MigrateRequest(vm, to, options, null), MoveWithin, _time, cancellation), $"The {options.Mode} move of '{vm}' to {to}");
 
     public async ValueTask DisposeAsync()
     {

@@ -1,4 +1,3 @@
-using Fabric.Cli;
 using Fabric.Cli.Local;
 using Fabric.Core;
 using Fabric.Migration;
@@ -39,7 +38,8 @@ public sealed class MovingGuest(LocalCluster cluster, ControlClient client, VmSp
     public async Task<MigrationReport> MoveAsync(MigrationOptions how, CancellationToken cancellation)
     {
         var from = Home;
-        var report = await CompletedAsync(_hosts[(Moves + 1) % 2], how, cancellation);
+        var request = new MigrateRequest(spec.Name, _hosts[(Moves + 1) % 2], how, null);
+        var report = Moving.Moves.Completed(await Moving.Moves.EndedAsync(client, request, MoveWithin, time, cancellation), $"Move {Moves + 1} ({how.Mode})");
         Record.ReadFrom(from);
         Moves++;
         int beats = Record.Log.Beats.Count;
@@ -56,29 +56,6 @@ public sealed class MovingGuest(LocalCluster cluster, ControlClient client, VmSp
     }
 
     public Task EndAsync(CancellationToken cancellation) => client.DeleteVmAsync(spec.Name, force: true, cancellation);
-
-    private async Task<MigrationReport> CompletedAsync(HostName to, MigrationOptions how, CancellationToken cancellation)
-    {
-        using var deadline = new CancellationTokenSource(MoveWithin, time);
-        using var either = CancellationTokenSource.CreateLinkedTokenSource(cancellation, deadline.Token);
-        var report = await client.MigrateAsync(new MigrateRequest(spec.Name, to, how, null), either.Token);
-        try
-        {
-            for (long version = 0; !MigrationStates.IsFinal(report);)
-            {
-                version = await client.WaitChangeAsync(version, TimeSpan.FromMilliseconds(500), either.Token);
-                report = await client.MigrationAsync(report.Id.ToString(), either.Token);
-            }
-        }
-        catch (OperationCanceledException) when (!cancellation.IsCancellationRequested)
-        {
-            throw new FabricException(ErrorCodes.DeadlineExceeded, $"Migration {report.Id} was still {report.State} after {MoveWithin.TotalSeconds:0} s.");
-        }
-
-        return report.State == MigrationStates.Completed
-            ? report
-            : throw new FabricException(ErrorCodes.MachineFailed, $"Move {Moves + 1} ({how.Mode}) ended as {report.State}: {report.Error?.Message.TrimEnd('.') ?? "no error given"}.");
-    }
 
     private async Task SpeaksAsync(Func<bool> condition, string what, TimeSpan within, CancellationToken cancellation)
     {

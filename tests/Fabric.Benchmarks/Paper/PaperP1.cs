@@ -1,6 +1,5 @@
 using System.Globalization;
 using System.Text.Json;
-using System.Text.Json.Serialization;
 using Fabric.Cli.Local;
 using Fabric.Core;
 using Fabric.Migration;
@@ -20,8 +19,6 @@ public static class PaperP1
           Writes paper-p1.md, paper-p1.json and an SVG per table to DIR (artifacts/bench). --rate: bytes a second of the link; 112M is what 1 Gb/s carries.
         """;
 
-    private static readonly JsonSerializerOptions Json = new() { WriteIndented = true, PropertyNamingPolicy = JsonNamingPolicy.SnakeCaseLower, Converters = { new JsonStringEnumConverter() } };
-
     private static readonly PageOrder[] SequentialOrders = [PageOrder.PushOnly, PageOrder.DualMulti];
 
     private static readonly PageOrder[] QuicksortOrders =
@@ -38,8 +35,7 @@ public static class PaperP1
         if (tables.Except(["sequential", "quicksort"]).FirstOrDefault() is { } unknown)
             throw new FabricException(ErrorCodes.InvalidArgument, $"There is no table '{Label.Shorten(unknown)}'.", "Tables: sequential, quicksort.");
         var guest = Guest(options);
-        var report = new PaperReport(
-            $"{Environment.ProcessorCount} processors, Linux {Environment.OSVersion.Version}, accelerator {options.GetValueOrDefault("accel", "tcg")}", rate, runs, [], []);
+        var report = new PaperReport(BenchReport.Machine(options.GetValueOrDefault("accel", "tcg")), rate, runs, [], []);
         string directory = Directory.CreateTempSubdirectory("fpaper-").FullName;
         var cluster = LocalCluster.Create(
             new LocalClusterOptions { Directory = directory, Daemon = DaemonProgram.Find(Environment.GetEnvironmentVariable), Hosts = 2, Ephemeral = true }, TimeProvider.System, new Random());
@@ -62,18 +58,10 @@ public static class PaperP1
             await cluster.DownAsync(static _ => { }, CancellationToken.None);
         }
 
-        await WriteAsync(report, options.GetValueOrDefault("out", Path.Combine("artifacts", "bench")), talk);
-        return 0;
-    }
-
-    private static async Task WriteAsync(PaperReport report, string directory, TextWriter talk)
-    {
-        Directory.CreateDirectory(directory);
-        await File.WriteAllTextAsync(Path.Combine(directory, "paper-p1.json"), JsonSerializer.Serialize(report, Json), CancellationToken.None);
-        await File.WriteAllTextAsync(Path.Combine(directory, "paper-p1.md"), report.ToMarkdown(), CancellationToken.None);
+        await BenchReport.WriteAsync(options, "paper-p1", JsonSerializer.Serialize(report, BenchReport.Json), report.ToMarkdown(), talk);
         foreach (var (name, svg) in report.Charts())
-            await File.WriteAllTextAsync(Path.Combine(directory, name), svg, CancellationToken.None);
-        await talk.WriteLineAsync("\n" + report.ToMarkdown());
+            await File.WriteAllTextAsync(Path.Combine(BenchReport.Directory(options), name), svg, CancellationToken.None);
+        return 0;
     }
 
     private static VmSpec Guest(IReadOnlyDictionary<string, string> options) => new()

@@ -1,7 +1,6 @@
 using System.Globalization;
 using System.Text;
-using System.Text.Json.Serialization;
-using Fabric.Benchmarks.Compare;
+using Fabric.Cli.Output;
 using Fabric.Core;
 using Fabric.Migration;
 
@@ -53,7 +52,7 @@ public sealed record PaperReport(string Machine, long Rate, int Runs, List<Fault
             yield return ("paper-p1-sequential.svg", SvgBars.Draw(
                 "Sequential stress: network faults by working set", "% of the working set's pages", [.. sets.Select(static s => $"{s} MiB")],
                 [
-                    .. Sequential.GroupBy(static r => r.Order).Select(g => new BarSeries($"Fabric {Word(g.Key)}", [.. sets.Select(s => g.FirstOrDefault(r => r.Mebibytes == s)?.SharePercent)])),
+                    .. Sequential.GroupBy(static r => r.Order).Select(g => new BarSeries($"Fabric {Words.Name(g.Key)}", [.. sets.Select(s => g.FirstOrDefault(r => r.Mebibytes == s)?.SharePercent)])),
                     new BarSeries("paper push-only", [.. sets.Select(static s => PaperSequential.TryGetValue(s, out var p) ? p.PushOnly : (double?)null)]),
                     new BarSeries("paper pre-paging", [.. sets.Select(static s => PaperSequential.TryGetValue(s, out var p) ? p.PrePaging : (double?)null)]),
                 ]));
@@ -62,7 +61,7 @@ public sealed record PaperReport(string Machine, long Rate, int Runs, List<Fault
         if (Quicksort.Count > 0)
         {
             yield return ("paper-p1-quicksort.svg", SvgBars.Draw(
-                "Quicksort, 32 processes: network faults by page order", "faults", [.. Quicksort.Select(static r => Word(r.Order))],
+                "Quicksort, 32 processes: network faults by page order", "faults", [.. Quicksort.Select(static r => Words.Name(r.Order))],
                 [
                     new BarSeries("Fabric", [.. Quicksort.Select(static r => (double?)r.Network.Median)]),
                     new BarSeries("paper", [.. Quicksort.Select(static r => PaperQuicksort.TryGetValue(r.Order, out int p) ? p : (double?)null)]),
@@ -77,7 +76,7 @@ public sealed record PaperReport(string Machine, long Rate, int Runs, List<Fault
         foreach (var row in Sequential)
         {
             string paper = PaperSequential.TryGetValue(row.Mebibytes, out var p) ? string.Create(CultureInfo.InvariantCulture, $"{(row.Order == PageOrder.PushOnly ? p.PushOnly : p.PrePaging):0} %") : "–";
-            text.Append(CultureInfo.InvariantCulture, $"| {row.Mebibytes} | {Word(row.Order)} | {Show(row.Network)} | {row.SharePercent:0.0} % | {paper} {Rest(row)}");
+            text.Append(CultureInfo.InvariantCulture, $"| {row.Mebibytes} | {Words.Name(row.Order)} | {row.Network.ToText("0")} | {row.SharePercent:0.0} % | {paper} {Rest(row)}");
         }
     }
 
@@ -91,15 +90,11 @@ public sealed record PaperReport(string Machine, long Rate, int Runs, List<Fault
             string paper = PaperQuicksort.TryGetValue(row.Order, out int p)
                 ? string.Create(CultureInfo.InvariantCulture, $"{p} | {100.0 * p / PaperQuicksort[PageOrder.PushOnly]:0} %")
                 : "– | –";
-            text.Append(CultureInfo.InvariantCulture, $"| {Word(row.Order)} | {Show(row.Network)} | {(most > 0 ? 100 * row.Network.Median / most : 0):0} % | {paper} {Rest(row)}");
+            text.Append(CultureInfo.InvariantCulture, $"| {Words.Name(row.Order)} | {row.Network.ToText("0")} | {(most > 0 ? 100 * row.Network.Median / most : 0):0} % | {paper} {Rest(row)}");
         }
     }
 
     private static string Rest(FaultRow row) => string.Create(
         CultureInfo.InvariantCulture,
-        $"| {Show(row.Minor)} | {Show(row.StallMs)} | {row.FaultMedianUs.Median:0} | {Show(row.TotalMs)} | {row.DowntimeMs.Median:0.0} | {row.WireBytes.Median / ByteSize.Mebi:0} |\n");
-
-    private static string Show(Statistics value) => string.Create(CultureInfo.InvariantCulture, $"{value.Median:0} ({value.Least:0} – {value.Most:0})");
-
-    private static string Word(PageOrder order) => typeof(PageOrder).GetField(order.ToString())!.GetCustomAttributes(typeof(JsonStringEnumMemberNameAttribute), false).Cast<JsonStringEnumMemberNameAttribute>().Single().Name;
+        $"| {row.Minor.ToText("0")} | {row.StallMs.ToText("0")} | {row.FaultMedianUs.Median:0} | {row.TotalMs.ToText("0")} | {row.DowntimeMs.Median:0.0} | {row.WireBytes.Median / ByteSize.Mebi:0} |\n");
 }

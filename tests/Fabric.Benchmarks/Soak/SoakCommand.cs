@@ -24,11 +24,7 @@ public static class SoakCommand
         ArgumentNullException.ThrowIfNull(talk);
         var options = Options(values);
         var result = await new SoakRun(options, TimeProvider.System, new Random(), talk.WriteLine).RunAsync(cancellation);
-        string directory = values.GetValueOrDefault("out", Path.Combine("artifacts", "bench"));
-        Directory.CreateDirectory(directory);
-        await File.WriteAllTextAsync(Path.Combine(directory, "soak.json"), result.ToJson(), CancellationToken.None);
-        await File.WriteAllTextAsync(Path.Combine(directory, "soak.md"), Markdown(result), CancellationToken.None);
-        await talk.WriteLineAsync("\n" + Markdown(result));
+        await BenchReport.WriteAsync(values, "soak", result.ToJson(), Markdown(result), talk);
         cancellation.ThrowIfCancellationRequested();
         return result.Ok ? 0 : 1;
     }

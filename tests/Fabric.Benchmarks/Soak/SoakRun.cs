@@ -38,7 +38,7 @@ public sealed class SoakRun(SoakOptions options, TimeProvider time, Random rando
             Check("nothing is left", left.Count == 0 && !Directory.Exists(directory), left.Count == 0 ? "no process, port, memory file or directory" : string.Join(", ", left));
         }
 
-        string machine = $"{Environment.ProcessorCount} processors, Linux {Environment.OSVersion.Version}, accelerator {options.Guest.Accelerator}";
+        string machine = BenchReport.Machine($"{options.Guest.Accelerator}");
         string guest = $"{ByteSize.Format(options.Guest.MemoryBytes)}, {options.Guest.Append}, verify {options.Verify}";
         return new SoakResult(machine, guest, options.Moves, time.GetElapsedTime(started).TotalSeconds, _checks, _samples);
     }
