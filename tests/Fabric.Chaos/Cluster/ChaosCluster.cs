@@ -35,6 +35,9 @@ public class ChaosCluster : IAsyncLifetime
     /// <summary>Why nothing can be run here, or null.</summary>
     internal static string? Unavailable { get; } = Preflight.WhyNot(Preflight.Run(new PreflightOptions { MemoryBytes = 0 }));
 
+    /// <summary>Why nothing can be run on a cluster of this kind, or null.</summary>
+    private protected virtual string? Lacking => Unavailable;
+
     internal LocalCluster Local => Now.Local;
 
     internal StepSocket Steps => Now.Steps;
@@ -56,6 +59,29 @@ public class ChaosCluster : IAsyncLifetime
     public Task DisposeAsync() => DownAsync();
 
     internal string NextVm() => string.Create(CultureInfo.InvariantCulture, $"c{++_vms}");
+
+    /// <summary>Runs a test on the cluster. One that fails shows the ends of all logs, and has the cluster made anew.</summary>
+    internal async Task RunAsync(TimeSpan within, Action<string> say, Func<CancellationToken, Task> test)
+    {
+        Skip.IfNot(Lacking is null, Lacking);
+        using var deadline = new CancellationTokenSource(within, TimeProvider.System);
+        try
+        {
+            await UpAsync(deadline.Token);
+            await test(deadline.Token);
+        }
+        catch
+        {
+            if (_parts is not null)
+            {
+                foreach (string member in Members)
+                    say($"{member}:\n{Local.LogTail(member, 60)}");
+            }
+
+            await DownAsync();
+            throw;
+        }
+    }
 
     internal async Task UpAsync(CancellationToken cancellation)
     {

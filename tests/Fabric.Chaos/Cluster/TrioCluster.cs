@@ -1,6 +1,5 @@
 using Fabric.Integration.Postgres;
 using Npgsql;
-using Xunit;
 
 namespace Fabric.Chaos.Cluster;
 
@@ -13,24 +12,7 @@ public sealed class TrioCluster() : ChaosCluster(controls: 3, postgres: true)
     /// <summary>Why nothing can be run here, or null.</summary>
     internal static string? WhyNot => Unavailable ?? TemporaryPostgres.Unavailable();
 
-    /// <summary>Runs a test on the cluster. One that fails shows the ends of all logs, and has the cluster made anew.</summary>
-    internal async Task RunAsync(TimeSpan within, Action<string> say, Func<CancellationToken, Task> test)
-    {
-        Skip.IfNot(WhyNot is null, WhyNot);
-        using var deadline = new CancellationTokenSource(within, TimeProvider.System);
-        try
-        {
-            await UpAsync(deadline.Token);
-            await test(deadline.Token);
-        }
-        catch
-        {
-            foreach (string member in Local.Controls.Concat(Local.Hosts))
-                say($"{member}:\n{Local.LogTail(member, 60)}");
-            await DownAsync();
-            throw;
-        }
-    }
+    private protected override string? Lacking => WhyNot;
 
     /// <summary>Shard → name of the node that holds it and its epoch; asked of the database, not of a node.</summary>
     internal async Task<IReadOnlyDictionary<int, Holding>> HoldingsAsync(CancellationToken cancellation)

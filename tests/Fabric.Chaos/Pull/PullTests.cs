@@ -36,6 +36,8 @@ public sealed class PullTests(ChaosCluster cluster, ITestOutputHelper output) : 
 
     private readonly Random _random = new(Seed);
 
+    private static TimeSpan Within => All ? TimeSpan.FromMinutes(40) : TimeSpan.FromSeconds(200);
+
     private static bool All => Environment.GetEnvironmentVariable("FABRIC_CHAOS") == "all";
 
     private static int Blows => All ? 50 : 3;
@@ -48,22 +50,9 @@ public sealed class PullTests(ChaosCluster cluster, ITestOutputHelper output) : 
     [InlineData(Blow.DestinationKilled)]
     public async Task A_pull_survives_blows_at_random(Blow blow)
     {
-        Skip.IfNot(ChaosCluster.Unavailable is null, ChaosCluster.Unavailable);
         string? why = blow == Blow.LinkCut ? await DataLinks.WhyNotAsync() : null;
         Skip.IfNot(why is null, why);
-        using var deadline = new CancellationTokenSource(All ? TimeSpan.FromMinutes(40) : TimeSpan.FromSeconds(200), TimeProvider.System);
-        try
-        {
-            await cluster.UpAsync(deadline.Token);
-            await RunAsync(blow, deadline.Token);
-        }
-        catch
-        {
-            foreach (string member in cluster.Local.Controls.Concat(cluster.Local.Hosts))
-                output.WriteLine($"{member}:\n{cluster.Local.LogTail(member, 40)}");
-            await cluster.DownAsync();
-            throw;
-        }
+        await cluster.RunAsync(Within, output.WriteLine, cancellation => RunAsync(blow, cancellation));
     }
 
     private async Task RunAsync(Blow blow, CancellationToken cancellation)
