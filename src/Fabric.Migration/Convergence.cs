@@ -57,6 +57,9 @@ public static class Convergence
     /// <summary>A step leaves the guest at most this share of the CPU time that it had.</summary>
     public const double ThrottleShare = 0.5;
 
+    /// <summary>Why a post-copy has converged as soon as it is connected.</summary>
+    public const string NothingFirst = "post-copy pushes nothing first";
+
     /// <summary>What a user is told to allow, as a multiple of the best that the rounds saw.</summary>
     private const double PromiseMargin = 1.25;
 
@@ -65,7 +68,7 @@ public static class Convergence
     {
         ArgumentNullException.ThrowIfNull(input);
         if (input.Mode == MigrationMode.PostCopy)
-            return new ConvergenceDecision.SwitchOver(MigrationMode.PostCopy, "post-copy pushes nothing first", input.FixedStopCostMs);
+            return new ConvergenceDecision.SwitchOver(MigrationMode.PostCopy, NothingFirst, input.FixedStopCostMs);
         if (input.Round < 1)
             return Again("the first round");
         if (input.Mode == MigrationMode.Hybrid)

@@ -16,7 +16,7 @@ internal static class ConvergenceInputs
         var last = history.Rounds[^1];
         double seconds = Math.Max(last.Elapsed.TotalSeconds, 1e-6);
         var look = last.Last ?? new PushLook(last.PagesSent + last.PagesZero, 0, last.DirtyAfter, 0, 0, WireRate(history), 0);
-        return Of(options, history, look, elapsed) with
+        return From(options, history, look, elapsed) with
         {
             DirtyRate = last.DirtyAfter * VmSpec.PageSize / seconds,
             PreviousDirty = [.. history.Rounds.SkipLast(1).Skip(history.RoundsAtOtherSpeeds).Select(r => r.DirtyAfter * VmSpec.PageSize)],
@@ -25,9 +25,7 @@ internal static class ConvergenceInputs
     }
 
     /// <summary>In the middle of one.</summary>
-    internal static ConvergenceInput From(MigrationOptions options, PushHistory history, PushLook look, TimeSpan elapsed) => Of(options, history, look, elapsed);
-
-    private static ConvergenceInput Of(MigrationOptions options, PushHistory history, PushLook look, TimeSpan elapsed) => new(
+    internal static ConvergenceInput From(MigrationOptions options, PushHistory history, PushLook look, TimeSpan elapsed) => new(
         options.Mode, history.Rounds.Count, look.DirtyPages * VmSpec.PageSize, look.WireRate, 0, [], options.MaxDowntimeMs, FixedStopCostMs, elapsed,
         look.SentPages * VmSpec.PageSize, look.LeftPages * VmSpec.PageSize, look.HotPages * VmSpec.PageSize, look.FreshPagesPerSecond * VmSpec.PageSize,
         look.MemoryPages * VmSpec.PageSize, history.CpuPercent);

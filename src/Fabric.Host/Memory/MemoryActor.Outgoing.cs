@@ -39,7 +39,7 @@ internal sealed partial class MemoryActor
             case OutgoingState.Connecting s when s.Route.Terms.Migration == m.Migration && s.Options.Mode == MigrationMode.PostCopy:
                 WatchEnd(m.Transfer);
                 _outgoing = new OutgoingState.Still(s.Route, m.Transfer, s.Memory);
-                vm.TryTell(new PushConverged(m.Migration, MigrationMode.PostCopy, "post-copy pushes nothing first"));
+                vm.TryTell(new PushConverged(m.Migration, MigrationMode.PostCopy, Convergence.NothingFirst));
                 break;
             case OutgoingState.Connecting s when s.Route.Terms.Migration == m.Migration:
                 WatchEnd(m.Transfer);

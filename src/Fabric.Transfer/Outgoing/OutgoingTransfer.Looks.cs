@@ -1,3 +1,5 @@
+using Fabric.Core;
+
 namespace Fabric.Transfer.Outgoing;
 
 // A long round is looked at while the senders work on it: which pages the guest writes, how fast the wire is, and whether the round is worth its end.
@@ -10,21 +12,26 @@ public sealed partial class OutgoingTransfer
     private long _stretchBegan;
     private long _stretchBytes;
 
-    private bool HoldsBack { get; set; }
+    private bool _holdsBack;
+
+    // Four maps that a transfer without a push never needs.
+    private PageBitmap Found => field ??= new PageBitmap(_memory.PageCount);
+
+    private DirtyWindows Windows => field ??= new DirtyWindows(_memory.PageCount, _time);
 
     /// <summary>Takes hot pages out of the round; they stay, or become, dirty. How many.</summary>
     private long HoldBack()
     {
         double seconds = _wire.Rate > 0 ? _sending.CountSet() * _memory.PageSize / _wire.Rate : 0;
         // Nothing is known before the first round, and all of it has to go.
-        HoldsBack = _round == 0 || seconds > ShortRound.TotalSeconds;
-        if (_round == 0 || !HoldsBack || _windows.HotPages == 0)
+        _holdsBack = _round == 0 || seconds > ShortRound.TotalSeconds;
+        if (_round == 0 || !_holdsBack || Windows.HotPages == 0)
             return 0;
-        _found.CopyFrom(_sending);
-        _found.And(_windows.Hot);
-        _sending.AndNot(_found);
-        _dirty.Or(_found);
-        return _found.CountSet();
+        Found.CopyFrom(_sending);
+        Found.And(Windows.Hot);
+        _sending.AndNot(Found);
+        _dirty.Or(Found);
+        return Found.CountSet();
     }
 
     /// <summary>
@@ -34,9 +41,9 @@ public sealed partial class OutgoingTransfer
     /// <param name="windows">How many windows had ended when the round began.</param>
     private async Task LingerAsync(PushJob job, long windows, CancellationToken cancellation)
     {
-        while (_windows.Ended < windows + 2)
+        while (Windows.Ended < windows + 2)
         {
-            await Task.Delay(_windows.Pause, _time, cancellation);
+            await Task.Delay(Windows.Pause, _time, cancellation);
             _life.ThrowIfOver();
             await Task.Run(() => Look(job), cancellation);
         }
@@ -45,7 +52,7 @@ public sealed partial class OutgoingTransfer
     private async Task RunWithLooksAsync(PushJob job, Func<PushLook, bool> goesOn, CancellationToken cancellation)
     {
         Task done = RunJobAsync(job, cancellation);
-        while (!await EndsWithinAsync(done, _windows.Pause, cancellation))
+        while (!await EndsWithinAsync(done, Windows.Pause, cancellation))
         {
             PushLook look = await Task.Run(() => Look(job), cancellation);
             if (goesOn(look))
@@ -70,9 +77,9 @@ public sealed partial class OutgoingTransfer
         EndStretch();
         if (ScanWrites() > 0)
         {
-            job.Found(_found, HoldsBack ? _windows.Hot : null, _dirty);
+            job.Found(Found, _holdsBack ? Windows.Hot : null, _dirty);
             // No generation of its own: what the order wants to remember is rounds.
-            _history?.Latest().Or(_found);
+            _history?.Latest().Or(Found);
         }
 
         BeginStretch();
@@ -80,15 +87,15 @@ public sealed partial class OutgoingTransfer
     }
 
     private PushLook LookNow(long left, long dirty) =>
-        _lastLook = new PushLook(_counters.DataPages + _counters.ZeroPages, left, dirty, _windows.HotPages, _windows.FreshPagesPerSecond, _wire.Rate, _firstPages);
+        _lastLook = new PushLook(_counters.DataPages + _counters.ZeroPages, left, dirty, Windows.HotPages, Windows.FreshPagesPerSecond, _wire.Rate, _firstPages);
 
-    /// <summary>Scans into <see cref="_found"/>, which is emptied first; how many pages were found.</summary>
+    /// <summary>Scans into <see cref="Found"/>, which is emptied first; how many pages were found.</summary>
     private long ScanWrites()
     {
-        _found.Clear();
+        Found.Clear();
         long began = _time.GetTimestamp();
-        long pages = _memory.ScanDirty(_found);
-        _windows.Add(_found, _time.GetElapsedTime(began));
+        long pages = _memory.ScanDirty(Found);
+        Windows.Add(Found, _time.GetElapsedTime(began));
         return pages;
     }
 

@@ -27,7 +27,7 @@ public sealed partial class OutgoingTransfer
         long zeroBefore = _counters.ZeroPages;
         bool first = !_pushed;
         await Task.Run(() => ChooseRound(stands: false), cancellation);
-        long windows = _windows.Ended;
+        long windows = Windows.Ended;
         long held = HoldBack();
         BeginStretch();
         long number = ++_round;
@@ -126,7 +126,7 @@ public sealed partial class OutgoingTransfer
         if (!_pushed)
         {
             _memory.StartDirtyTracking();
-            _windows.Restart();
+            Windows.Restart();
             _memory.ReadPresence(_present);
             _sending.CopyFrom(_present);
             _firstPages = _present.CountSet();
@@ -162,8 +162,8 @@ public sealed partial class OutgoingTransfer
 
         if (ScanWrites() == 0)
             return;
-        _dirty.Or(_found);
-        _history?.Begin().Or(_found);
+        _dirty.Or(Found);
+        _history?.Begin().Or(Found);
     }
 
     private PushJob NewPush(PageBitmap pages, PageBitmap? holes, PageFlags flags)

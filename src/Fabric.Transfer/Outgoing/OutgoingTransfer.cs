@@ -39,8 +39,6 @@ public sealed partial class OutgoingTransfer : IOutgoingTransfer
     private readonly PageBitmap _present;
     private readonly PageBitmap _holes;
     private readonly PageBitmap _atDestination;
-    private readonly PageBitmap _found;
-    private readonly DirtyWindows _windows;
     private readonly WireMeter _wire = new();
     private bool _agreed;
     private bool _pushed;
@@ -96,8 +94,6 @@ public sealed partial class OutgoingTransfer : IOutgoingTransfer
         _present = new PageBitmap(memory.PageCount);
         _holes = new PageBitmap(memory.PageCount);
         _atDestination = new PageBitmap(memory.PageCount);
-        _found = new PageBitmap(memory.PageCount);
-        _windows = new DirtyWindows(memory.PageCount, time);
         string name = $"out-{terms.Migration.ToString()[..8]}";
         _life = new TransferLife($"Outgoing transfer {terms.Migration}", time, logger);
         _life.Own(channels.Control);
