@@ -90,7 +90,7 @@ internal sealed partial class BalloonActor(BalloonMetrics metrics, ILogger logge
         return true;
     }
 
-    /// <summary>Looks first: a guest that booted, or arrived, a moment ago is not what the last look saw. Answered within the deadline of a look.</summary>
+    /// <summary>Looks first: a guest that booted, or arrived, a moment ago is not what the last look saw. Answered within the deadlines of two looks.</summary>
     private void OnMayTake(MayTake m)
     {
         AnswerMayTake(); // whoever asked before has given up
@@ -183,7 +183,7 @@ internal sealed partial class BalloonActor(BalloonMetrics metrics, ILogger logge
         if (_polling || MachineOf(_state) is not { Balloon: { } balloon } machine)
             return;
         _polling = true;
-        bool ask = _state is BalloonState.Attached;
+        bool ask = _asked is not null; // for the promise too, which nobody else needs
         Context.PipeToSelf<BalloonMessage>(
             async stopping =>
             {
@@ -202,6 +202,12 @@ internal sealed partial class BalloonActor(BalloonMetrics metrics, ILogger logge
     {
         _polling = false;
         bool current = ReferenceEquals(MachineOf(_state), m.Machine);
+        if (current && _asked is not null && m.Reading is { DeflatesOnOom: null })
+        {
+            OnPoll(); // that look was under way when somebody asked
+            return;
+        }
+
         if (current && m.Reading is { } reading)
             await OnReadingAsync(m.Machine, reading);
         else if (current && _state is BalloonState.Attached unseen)
@@ -214,8 +220,7 @@ internal sealed partial class BalloonActor(BalloonMetrics metrics, ILogger logge
         switch (_state)
         {
             case BalloonState.Attached s:
-                // What was under way when the loop ended did not ask for the promise; it was made all the same.
-                _state = s with { Reading = reading with { DeflatesOnOom = reading.DeflatesOnOom ?? s.Reading?.DeflatesOnOom } };
+                _state = s with { Reading = reading };
                 break;
             case BalloonState.Taking s when await FollowAsync(machine, s.Loop, SelfBalloon.Take(_settings, s.Loop, reading.ForTheLoop, Now)) is { } decision:
                 _state = s with { Loop = decision.Next };

@@ -29,7 +29,7 @@ internal sealed partial class VmActor
         reply.Succeed(new CommandResult(c.Header.Id, null));
     }
 
-    /// <summary>After a look at the guest, of two seconds at most. One that cannot be ballooned is moved as it is.</summary>
+    /// <summary>After a look at the guest, of two seconds at most, and perhaps the end of one before it. One that cannot be ballooned is moved as it is.</summary>
     private async ValueTask<bool> MayTakeAsync(MigrationOptions options, IMachine machine)
     {
         if (options.Balloon == BalloonUse.Off)
