@@ -10,7 +10,7 @@ namespace Fabric.Migration;
 /// nothing left → switch; the rest fits the allowed downtime → switch, unless one more short round is expected to halve it;
 /// the rest does not fit → go on while rounds make it smaller. Where they do not, auto switches and pulls the rest, which it does sooner if that is needed to be done within
 /// <see cref="AutoShare"/> of what one copy of the memory takes; pre-copy lets the guest have less CPU time, step by step, and gives up where even that does not
-/// help: the downtime that the user allows is kept or the VM is not moved.
+/// help: no stop is begun that is not expected to fit what the user allows, with a tenth to spare.
 /// </summary>
 public static class Convergence
 {
@@ -60,6 +60,9 @@ public static class Convergence
     /// <summary>Why a post-copy has converged as soon as it is connected.</summary>
     public const string NothingFirst = "post-copy pushes nothing first";
 
+    /// <summary>A stop is planned within this share of what the user allows: the guest writes on until it stands, and a wire or a host may be busier then than it was.</summary>
+    public const double PlannedShare = 0.9;
+
     /// <summary>What a user is told to allow, as a multiple of the best that the rounds saw.</summary>
     private const double PromiseMargin = 1.25;
 
@@ -75,7 +78,7 @@ public static class Convergence
             return Hybrid(input);
         if (input.DirtyBytes <= 0)
             return Complete(input, "nothing is left to copy");
-        if (input.StopMs <= input.MaxDowntimeMs)
+        if (Fits(input, input.StopMs))
         {
             return WorthPolishing(input)
                 ? Again("a short round is expected to halve what is left")
@@ -92,11 +95,11 @@ public static class Convergence
     public static ConvergenceDecision? BreakOff(ConvergenceInput input)
     {
         ArgumentNullException.ThrowIfNull(input);
-        if (input.Mode != MigrationMode.Auto || input.StopMs <= input.MaxDowntimeMs)
+        if (input.Mode != MigrationMode.Auto || Fits(input, input.StopMs))
             return null;
         if (HotDoesNotFit(input) is { } hot)
             return Pull(input, hot);
-        if (input.FixedStopCostMs + input.CopyMs(input.DirtyBytes) <= input.MaxDowntimeMs)
+        if (Fits(input, input.FixedStopCostMs + input.CopyMs(input.DirtyBytes)))
             return null;
         if (input.FreshRate >= input.Wire)
             return Pull(input, Outrun(input.FreshRate, input.Wire));
@@ -195,10 +198,12 @@ public static class Convergence
             : null;
     }
 
+    private static bool Fits(ConvergenceInput input, double stopMs) => stopMs <= input.MaxDowntimeMs * PlannedShare;
+
     private static string Outrun(double rate, double wire) => Text($"the guest writes {ByteSize.Format((long)rate)}/s, the wire carries {ByteSize.Format((long)wire)}/s");
 
     private static string TooMuch(ConvergenceInput input) =>
-        Text($"{ByteSize.Format(input.DirtyBytes)} need {input.StopMs:0} ms with the VM stopped, more than the {input.MaxDowntimeMs:0} ms allowed");
+        Text($"{ByteSize.Format(input.DirtyBytes)} need {input.StopMs:0} ms with the VM stopped; {input.MaxDowntimeMs * PlannedShare:0} of the {input.MaxDowntimeMs:0} ms allowed may be planned");
 
     private static ConvergenceDecision.AnotherRound Again(string reason) => new(reason);
 

@@ -10,7 +10,7 @@ namespace Fabric.Integration.Qemu;
 
 /// <summary>
 /// A real guest that is held back. What the kernel was told is read from the threads themselves; that it works is seen in the guest, which writes a letter after each pass over its memory:
-/// the same number of passes must take several times as long.
+/// the same number of passes must take several times as long. Fifty times it is on an idle host; on a busy one a guest that is free is slow, too.
 /// </summary>
 [Collection("qemu")]
 public sealed class ThrottleTests(ITestOutputHelper output)
@@ -23,17 +23,17 @@ public sealed class ThrottleTests(ITestOutputHelper output)
         await using var bench = new QemuBench();
         var machine = await bench.BootAsync(bench.BootBlockVm("slow", Accelerator.Tcg));
         var free = await PassesAsync(machine);
-        await SetAsync(machine, 10);
+        await SetAsync(machine, 2);
         Assert.Single(Limited(machine));
         var held = await PassesAsync(machine);
-        output.WriteLine($"{Passes} passes: {free.TotalMilliseconds:0} ms free, {held.TotalMilliseconds:0} ms at 10 %");
-        Assert.True(held > 3 * free, $"{held.TotalMilliseconds} ms at 10 %, {free.TotalMilliseconds} ms free");
+        output.WriteLine($"{Passes} passes: {free.TotalMilliseconds:0} ms free, {held.TotalMilliseconds:0} ms at 2 %");
+        Assert.True(held > 3 * free, $"{held.TotalMilliseconds} ms at 2 %, {free.TotalMilliseconds} ms free");
 
         // It answers all the same: the limit's period is what QEMU's main loop may have to wait for a lock.
         var clock = Stopwatch.StartNew();
         for (int i = 0; i < 20; i++)
             Assert.Equal(MachineStatus.Running, await machine.QueryStatusAsync(default));
-        output.WriteLine($"a question takes {clock.Elapsed.TotalMilliseconds / 20:0.0} ms at 10 %");
+        output.WriteLine($"a question takes {clock.Elapsed.TotalMilliseconds / 20:0.0} ms at 2 %");
 
         machine.Throttle!.Lift();
         Assert.Empty(Limited(machine));

@@ -25,7 +25,7 @@ public sealed class ConvergenceTests
     [InlineData(MigrationMode.Auto, 1, 200, 1000, 1500, "", 30, 264, "post-copy")] // faster than the wire
     [InlineData(MigrationMode.PreCopy, 3, 100, 1000, 999, "200,60", 30, 500, "again")] // a worse moment than the best: wait
     [InlineData(MigrationMode.PreCopy, 4, 62, 1000, 999, "200,60,100", 30, 600, "give up")] // a local minimum, beyond what is allowed
-    [InlineData(MigrationMode.PreCopy, 4, 28, 1000, 999, "200,60,100", 30, 600, "pre-copy")]
+    [InlineData(MigrationMode.PreCopy, 4, 27, 1000, 999, "200,60,100", 30, 600, "pre-copy")]
     [InlineData(MigrationMode.PreCopy, 8, 100, 1000, 999, "200,60,100,99,98,97,96", 30, 900, "give up")] // the limit
     [InlineData(MigrationMode.Auto, 2, 100, 1000, 500, "200", 30, 900, "again")] // still getting smaller
     public void At_the_end_of_a_round(
@@ -47,7 +47,8 @@ public sealed class ConvergenceTests
     [InlineData(45, 150, "200", "again")]
     [InlineData(45, 199, "200", "throttle 20")]
     [InlineData(5, 199, "200", "give up")]
-    [InlineData(5, 99, "200", "pre-copy")]
+    [InlineData(5, 91, "200", "again")] // it fits, but hardly
+    [InlineData(5, 89, "200", "pre-copy")]
     public void Pre_copy_slows_the_guest_before_it_gives_up(int percent, long dirty, string previous, string expected)
     {
         var decision = Convergence.Decide(new ConvergenceInput(
@@ -57,7 +58,7 @@ public sealed class ConvergenceTests
     }
 
     [Theory]
-    // sent, left, dirty, hot MiB, fresh MiB/s → what is done in the middle of a round; memory 1000 MiB, wire 100 MiB/s, 300 ms allowed: 30 MiB fit
+    // sent, left, dirty, hot MiB, fresh MiB/s → what is done in the middle of a round; memory 1000 MiB, wire 100 MiB/s, 300 ms allowed: 27 MiB fit
     [InlineData(500, 500, 20, 0, 500, "goes on")] // what is stale fits: it may be all that the guest ever writes
     [InlineData(500, 500, 40, 10, 50, "goes on")]
     [InlineData(500, 500, 40, 10, 120, "post-copy")] // it outruns the wire
@@ -100,7 +101,7 @@ public sealed class ConvergenceTests
         var error = Assert.IsType<ConvergenceDecision.GiveUp>(decision).Error;
         Assert.Equal(ErrorCodes.NotConverging, error.Code);
         Assert.Contains("5 %", error.Message, StringComparison.Ordinal);
-        Assert.Contains("960 ms with the VM stopped, more than the 300 ms allowed", error.Message, StringComparison.Ordinal);
+        Assert.Contains("960 ms with the VM stopped; 270 of the 300 ms allowed may be planned", error.Message, StringComparison.Ordinal);
         Assert.Equal("Use --mode auto, or --max-downtime 1138 or more.", error.Hint); // the 910 ms of the best round, and a quarter
     }
 
