@@ -24,6 +24,8 @@ wanted=(
   xz:xz-utils
   flock:util-linux
   libxxhash.so.0:libxxhash0
+  liblz4.so.1:liblz4-1
+  libzstd.so.1:libzstd1
   static-busybox:busybox-static
 )
 
@@ -74,7 +76,7 @@ if [ "${1:-}" = --check ]; then
   exit 1
 fi
 if ! command -v apt-get >/dev/null; then
-  say "this system has no apt-get: install QEMU (x86), gcc with static libc, busybox (static), cpio, stress-ng, zstd, xz and libxxhash (for the tests also the PostgreSQL server and iproute2) with its own tools."
+  say "this system has no apt-get: install QEMU (x86), gcc with static libc, busybox (static), cpio, stress-ng, zstd, xz, libxxhash, liblz4 and libzstd (for the tests also the PostgreSQL server and iproute2) with its own tools."
   exit 1
 fi
 if [ "$(id -u)" = 0 ]; then

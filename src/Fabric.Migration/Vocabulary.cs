@@ -76,6 +76,16 @@ public enum BalloonUse
     [JsonStringEnumMemberName("auto")] Auto,
 }
 
+/// <summary>Whether pages are made shorter for the wire (docs/decisions/0013-packing.md).</summary>
+[JsonConverter(typeof(JsonStringEnumConverter<Compression>))]
+public enum Compression
+{
+    /// <summary>Where the wire is slower than packing, as measured all along.</summary>
+    [JsonStringEnumMemberName("auto")] Auto,
+
+    [JsonStringEnumMemberName("off")] Off,
+}
+
 /// <summary>
 /// What a user may set per migration; null means the cluster's setting. These are parameters, not initialized properties, since the generated
 /// JSON reader keeps the defaults of parameters only: a request that leaves a field out gets its default.
@@ -89,9 +99,11 @@ public enum BalloonUse
 /// <param name="Order">In which order a pull phase pushes.</param>
 /// <param name="Pivots">Faults whose neighbourhoods are pushed at a time by the multi-pivot orders, 1 to <see cref="Limits.Pivots"/>.</param>
 /// <param name="Balloon">Whether free memory is taken into the guest's balloon while it is moved, so that it is not sent.</param>
+/// <param name="Compress">Whether pages are packed where that pays.</param>
 public sealed record MigrationOptions(
     MigrationMode Mode = MigrationMode.Auto, int MaxDowntimeMs = 300, long? BandwidthBytesPerSecond = null, VerifyLevel Verify = VerifyLevel.Frames, int BulkConnections = 2,
-    string? Reason = null, PageOrder Order = PageOrder.DualMulti, int Pivots = PullPlan.PaperPivots, BalloonUse Balloon = BalloonUse.Off)
+    string? Reason = null, PageOrder Order = PageOrder.DualMulti, int Pivots = PullPlan.PaperPivots, BalloonUse Balloon = BalloonUse.Off,
+    Compression Compress = Compression.Auto)
 {
     public static MigrationOptions Default { get; } = new();
 
@@ -133,6 +145,10 @@ public sealed record MigrationStats
     public long PagesSent { get; init; }
     public long PagesZero { get; init; }
     public long PagesResent { get; init; }
+
+    /// <summary>Of the pages sent, those that were packed, and among them those that went as their difference from what the destination held.</summary>
+    public long PagesPacked { get; init; }
+    public long PagesDelta { get; init; }
     public int Rounds { get; init; }
     public long RemainingBytes { get; init; }
 
@@ -174,6 +190,8 @@ public sealed record MigrationStats
         PagesSent = PagesSent + earlier.PagesSent,
         PagesZero = PagesZero + earlier.PagesZero,
         PagesResent = PagesResent + earlier.PagesResent,
+        PagesPacked = PagesPacked + earlier.PagesPacked,
+        PagesDelta = PagesDelta + earlier.PagesDelta,
         Rounds = Rounds + earlier.Rounds,
         DirtyRate = DirtyRate ?? earlier.DirtyRate,
         WireRate = WireRate ?? earlier.WireRate,

@@ -38,6 +38,34 @@ public static unsafe partial class PageBytes
         Buffer.MemoryCopy((void*)source, (void*)destination, length, length);
     }
 
+    /// <summary>Leaves at <paramref name="bytes"/> how they differ from <paramref name="before"/> (XOR). The length is a multiple of 64.</summary>
+    public static void Subtract(nint bytes, nint before, int length)
+    {
+        if ((length & 63) != 0 || length < 0)
+            throw new ArgumentOutOfRangeException(nameof(length), length, "A multiple of 64.");
+        // SAFETY: the caller vouches for both ranges.
+        byte* to = (byte*)bytes;
+        byte* from = (byte*)before;
+        for (int i = 0; i < length; i += 64)
+            (Vector512.Load(to + i) ^ Vector512.Load(from + i)).Store(to + i);
+    }
+
+    /// <summary>As <see cref="Subtract"/>, and <paramref name="before"/> becomes what <paramref name="bytes"/> were.</summary>
+    public static void SubtractAndKeep(nint bytes, nint before, int length)
+    {
+        if ((length & 63) != 0 || length < 0)
+            throw new ArgumentOutOfRangeException(nameof(length), length, "A multiple of 64.");
+        // SAFETY: the caller vouches for both ranges.
+        byte* to = (byte*)bytes;
+        byte* from = (byte*)before;
+        for (int i = 0; i < length; i += 64)
+        {
+            var now = Vector512.Load(to + i);
+            (now ^ Vector512.Load(from + i)).Store(to + i);
+            now.Store(from + i);
+        }
+    }
+
     /// <summary>Fills with one byte.</summary>
     public static void Fill(nint address, long length, byte value)
     {

@@ -6,7 +6,8 @@ using Fabric.Migration;
 namespace Fabric.Transfer;
 
 /// <summary>What both ends agree on before the first page. Sent by the source, checked by the destination.</summary>
-public sealed record TransferTerms(MigrationId Migration, int PageSize, long PageCount, int BulkConnections, VerifyLevel Verify);
+/// <param name="Pack">Whether pages may be packed, where both ends can and it pays.</param>
+public sealed record TransferTerms(MigrationId Migration, int PageSize, long PageCount, int BulkConnections, VerifyLevel Verify, bool Pack = false);
 
 /// <summary>What is known of a push while it goes on: of the guest, of the wire, and of what is left to be sent.</summary>
 /// <param name="SentPages">Pages sent so far in all rounds, each as often as it was sent, zeros among them.</param>
@@ -14,7 +15,7 @@ public sealed record TransferTerms(MigrationId Migration, int PageSize, long Pag
 /// <param name="DirtyPages">Pages that have to be sent after this round: written since they were sent, or held back.</param>
 /// <param name="HotPages">Pages that the guest writes all the time, as it looks; some of <paramref name="DirtyPages"/>.</param>
 /// <param name="FreshPagesPerSecond">How fast the guest writes pages that it has not just written before; 0 while that is not known.</param>
-/// <param name="WireRate">Bytes a second on the wire; 0 while that is not known.</param>
+/// <param name="WireRate">Bytes of pages a second that the wire carries, however they are written; 0 while that is not known.</param>
 /// <param name="MemoryPages">Pages that were no holes when the first round began.</param>
 public sealed record PushLook(long SentPages, long LeftPages, long DirtyPages, long HotPages, double FreshPagesPerSecond, double WireRate, long MemoryPages);
 

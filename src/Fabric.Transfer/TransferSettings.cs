@@ -40,6 +40,9 @@ public sealed record TransferSettings
     /// <summary>Pages of a bulk frame while pulling, at most: where the wire is slow, fewer, so that a wanted page that is on its way already is there soon.</summary>
     public int PullFramePages { get; init; } = 64;
 
+    /// <summary>Memory at the source for copies of pages that are sent again and again, in bytes; at most a quarter of the guest's is used.</summary>
+    public long DeltaCacheBytes { get; init; } = 128 * 1024 * 1024;
+
     /// <summary>Socket buffers of a bulk connection in bytes; 0 leaves it to the kernel.</summary>
     public int BulkBufferBytes { get; init; } = 1024 * 1024;
 

@@ -314,7 +314,7 @@ internal sealed partial class VmActor
     private OutgoingRoute Route(OutgoingEntry entry, bool resume)
     {
         var spec = Recorded.Spec!;
-        var terms = new TransferTerms(entry.Migration, VmSpec.PageSize, spec.PageCount, entry.Options.BulkConnections, entry.Options.Verify);
+        var terms = new TransferTerms(entry.Migration, VmSpec.PageSize, spec.PageCount, entry.Options.BulkConnections, entry.Options.Verify, entry.Options.Compress != Compression.Off);
         return new OutgoingRoute(entry.Destination, entry.Endpoint, entry.Ticket, terms, entry.Options.BandwidthBytesPerSecond, resume, new PullPlan(entry.Options.Order, entry.Options.Pivots));
     }
 

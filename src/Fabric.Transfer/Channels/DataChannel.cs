@@ -105,18 +105,13 @@ internal sealed class DataChannel : IDisposable
         }
     }
 
-    /// <summary>Sends the pages of a table straight from <paramref name="memory"/>, without a copy. Returns the bytes of the frame.</summary>
+    /// <summary>Sends the pages of a table straight from <paramref name="memory"/>, without a copy.</summary>
     /// <exception cref="FabricException">unreachable; deadline-exceeded.</exception>
-    public long SendPages(PageTableBuilder table, nint memory, int pageSize, PageFlags flags, ulong round)
+    public void SendPages(PageTableBuilder table, nint memory, int pageSize, PageFlags flags, ulong round)
     {
         lock (_sendGate)
         {
-            int length = table.TableLength;
-            table.Write(_out.AsSpan(FrameHeader.Size, length));
-            int body = length + (table.DataPages * pageSize);
-            Seal(new FrameHeader(FrameKind.Pages, (byte)flags, length, body, _sendSequence++, round, 0));
-            _outAreas.Clear();
-            _outAreas.Add(Marshal.UnsafeAddrOfPinnedArrayElement(_out, 0), FrameHeader.Size + length);
+            BeginPages(table, table.DataPages * pageSize, flags, round);
             for (int i = 0; i < table.Runs; i++)
             {
                 PageRun run = table.Run(i, out bool zero);
@@ -125,7 +120,18 @@ internal sealed class DataChannel : IDisposable
             }
 
             SendAreas();
-            return FrameHeader.Size + body;
+        }
+    }
+
+    /// <summary>Sends a table whose pages were written elsewhere, as its packing says.</summary>
+    /// <exception cref="FabricException">unreachable; deadline-exceeded.</exception>
+    public void SendPacked(PageTableBuilder table, nint data, int length, PageFlags flags, ulong round)
+    {
+        lock (_sendGate)
+        {
+            BeginPages(table, length, flags, round);
+            _outAreas.Add(data, length);
+            SendAreas();
         }
     }
 
@@ -191,6 +197,15 @@ internal sealed class DataChannel : IDisposable
     }
 
     internal FabricException Malformed(string what) => new(ErrorCodes.Malformed, $"The peer sent {what}, on the {Name}.");
+
+    private void BeginPages(PageTableBuilder table, int dataLength, PageFlags flags, ulong round)
+    {
+        int length = table.TableLength;
+        table.Write(_out.AsSpan(FrameHeader.Size, length));
+        Seal(new FrameHeader(FrameKind.Pages, (byte)flags, length, length + dataLength, _sendSequence++, round, 0));
+        _outAreas.Clear();
+        _outAreas.Add(Marshal.UnsafeAddrOfPinnedArrayElement(_out, 0), FrameHeader.Size + length);
+    }
 
     // Writes the header with its check in front of what is already in the buffer.
     private void Seal(FrameHeader header)

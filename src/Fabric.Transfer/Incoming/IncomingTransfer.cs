@@ -46,6 +46,7 @@ public sealed partial class IncomingTransfer : IIncomingTransfer
     private readonly Answer<FinishBody> _finish = new();
     private readonly Answer<Epoch> _token = new();
     private TermsBody _agreed;
+    private Packings _packings;
     private volatile TaskCompletionSource? _flow; // null until it runs
     private int _verified = -1;
 
@@ -183,6 +184,7 @@ public sealed partial class IncomingTransfer : IIncomingTransfer
             throw new FabricException(ErrorCodes.Conflict, _resume ? "A pull is waiting to be resumed here; the source wants to begin anew." : "The source wants to resume a pull that this end knows nothing of.");
         if (_agreed.Verify == VerifyLevel.Full && _pullState.Digests is null)
             throw new FabricException(ErrorCodes.Conflict, "The source wants all of memory compared; this end was not prepared for it.");
+        _packings = _agreed.Packings & PageUnpacker.Available;
         _barriers = new BarrierGate(attached, _life, _time, _settings.FrameDeadline, n => _control!.Send(FrameKind.BarrierReached, (ulong)n));
         if (_resume)
             BeginResumedPull();
@@ -195,12 +197,12 @@ public sealed partial class IncomingTransfer : IIncomingTransfer
         }
 
         StartReceiver(_urgent, $"{_name}-urgent");
-        _control!.Send(FrameKind.TermsAccepted);
+        _control!.Send(FrameKind.TermsAccepted, (ulong)_packings);
     }
 
     private void StartReceiver(DataChannel channel, string name)
     {
-        PageReceiver receiver = new(channel, _memory, _books, _agreed.Verify);
+        PageReceiver receiver = new(channel, _memory, _books, _agreed.Verify, channel.Kind == ChannelKind.Bulk ? _packings : Packings.None);
         _receivers.Add(receiver);
         _life.Start(name, () => ReceiveLoop(channel, receiver));
     }

@@ -19,16 +19,21 @@ internal sealed class PageReceiver : IDisposable
     private readonly SocketIoVectors _areas = new(Limits.PagesPerFrame);
     private readonly long[] _suspects = new long[Limits.PagesPerFrame];
     private readonly bool _verify;
+    private readonly PageUnpacker? _unpacker;
     private MappedMemory? _staging;
     private bool _canFill = true;
 
-    public PageReceiver(DataChannel channel, IGuestMemory memory, PushBooks books, VerifyLevel verify)
+    /// <param name="packings">What the source may use on this connection.</param>
+    public PageReceiver(DataChannel channel, IGuestMemory memory, PushBooks books, VerifyLevel verify, Packings packings)
     {
         _channel = channel;
         _memory = memory;
         _books = books;
         _verify = verify != VerifyLevel.None;
+        _unpacker = packings == Packings.None ? null : new PageUnpacker(channel, packings, memory.PageSize);
     }
+
+    private nint Staging => (_staging ??= MappedMemory.Anonymous((long)Limits.PagesPerFrame * _memory.PageSize)).Address;
 
     /// <summary>The rest of a Pages frame of the push phase or of the stopped copy, whose table is in <paramref name="body"/>.</summary>
     public void TakePushed(FrameHeader header, ReadOnlySpan<byte> body)
@@ -39,15 +44,18 @@ internal sealed class PageReceiver : IDisposable
         // Pages that are holes so far are received into staging, which stays in the cache, compared there and written through the memory's file
         // (where it offers that): half the cost of faulting each in through the mapping. Pages that exist are received in place: they came before,
         // will come again, and then cost neither a fault nor a second copy, which counts most in the stopped copy.
-        bool staged = _canFill && _books.AllNew(table);
-        nint start = staged ? (_staging ??= MappedMemory.Anonymous((long)Limits.PagesPerFrame * size)).Address : _memory.Address;
-        AimAt(table, start, staged);
-        _channel.ReceiveData(_areas);
+        bool packed = table.Packing != Packing.None;
+        bool staged = packed || (_canFill && _books.AllNew(table));
+        nint start = staged ? Staging : _memory.Address;
+        Receive(table, start, staged);
+        if (packed)
+            _unpacker!.AddDeltas(table, start, _memory.Address, _books);
         int suspects = _verify ? Compare(table, start, direct: !staged) : 0;
+        // What was packed was packed from a copy, which nothing wrote.
+        if (suspects > 0 && (packed || ((PageFlags)header.Flags & PageFlags.Frozen) != PageFlags.None))
+            throw Corrupt(_suspects[0]);
         if (staged)
             Fill(table, start);
-        if (suspects > 0 && ((PageFlags)header.Flags & PageFlags.Frozen) != PageFlags.None)
-            throw Corrupt(_suspects[0]);
         _books.Note(table, _suspects.AsSpan(0, suspects), mapped: !staged);
     }
 
@@ -57,11 +65,10 @@ internal sealed class PageReceiver : IDisposable
         int size = _memory.PageSize;
         if (!PageTable.TryDecode(body, header.BodyLength, _memory.PageCount, size, out PageTable table, out FabricError? error))
             throw new FabricException(error);
-        _staging ??= MappedMemory.Anonymous((long)Limits.PagesPerFrame * size);
-        nint at = _staging.Address;
-        _areas.Clear();
-        _areas.Add(at, (long)table.DataPages * size);
-        _channel.ReceiveData(_areas);
+        nint at = Staging;
+        Receive(table, at, staged: true);
+        if (table.Packing != Packing.None)
+            _unpacker!.RefuseDeltas(table);
         if (_verify && Compare(table, at, direct: false) > 0)
             throw Corrupt(_suspects[0]);
         bool wanted = ((PageFlags)header.Flags & PageFlags.Wanted) != PageFlags.None;
@@ -73,7 +80,25 @@ internal sealed class PageReceiver : IDisposable
         }
     }
 
-    public void Dispose() => _staging?.Dispose();
+    public void Dispose()
+    {
+        _staging?.Dispose();
+        _unpacker?.Dispose();
+    }
+
+    private void Receive(PageTable table, nint start, bool staged)
+    {
+        if (table.Packing != Packing.None)
+        {
+            if (_unpacker is null)
+                throw _channel.Malformed($"packed pages ({table.Packing}), which were not agreed on");
+            _unpacker.Receive(table, start);
+            return;
+        }
+
+        AimAt(table, start, staged);
+        _channel.ReceiveData(_areas);
+    }
 
     private void AimAt(PageTable table, nint start, bool staged)
     {
@@ -179,6 +204,9 @@ internal sealed class PushBooks(IGuestMemory memory)
 
         return true;
     }
+
+    /// <summary>True if every page of the run is filled. No lock, as <see cref="AllNew"/>.</summary>
+    public bool AllHeld(PageRun run) => Filled.NextClear(run.First) is var clear && (clear < 0 || clear >= run.End);
 
     /// <summary>True if writing the run through the mapping will not fault. No lock, as <see cref="AllNew"/>.</summary>
     public bool AllMapped(PageRun run) => _mapped.NextClear(run.First) is var clear && (clear < 0 || clear >= run.End);

@@ -11,6 +11,7 @@ public sealed partial class OutgoingTransfer
     // The stretch of time and bytes since the wire was last measured.
     private long _stretchBegan;
     private long _stretchBytes;
+    private long _stretchPages;
 
     private bool _holdsBack;
 
@@ -22,7 +23,7 @@ public sealed partial class OutgoingTransfer
     /// <summary>Takes hot pages out of the round; they stay, or become, dirty. How many.</summary>
     private long HoldBack()
     {
-        double seconds = _wire.Rate > 0 ? _sending.CountSet() * _memory.PageSize / _wire.Rate : 0;
+        double seconds = _carried.Rate > 0 ? _sending.CountSet() * _memory.PageSize / _carried.Rate : 0;
         // Nothing is known before the first round, and all of it has to go.
         _holdsBack = _round == 0 || seconds > ShortRound.TotalSeconds;
         if (_round == 0 || !_holdsBack || Windows.HotPages == 0)
@@ -87,7 +88,7 @@ public sealed partial class OutgoingTransfer
     }
 
     private PushLook LookNow(long left, long dirty) =>
-        _lastLook = new PushLook(_counters.DataPages + _counters.ZeroPages, left, dirty, Windows.HotPages, Windows.FreshPagesPerSecond, _wire.Rate, _firstPages);
+        _lastLook = new PushLook(_counters.DataPages + _counters.ZeroPages, left, dirty, Windows.HotPages, Windows.FreshPagesPerSecond, _carried.Rate, _firstPages);
 
     /// <summary>Scans into <see cref="Found"/>, which is emptied first; how many pages were found.</summary>
     private long ScanWrites()
@@ -99,7 +100,12 @@ public sealed partial class OutgoingTransfer
         return pages;
     }
 
-    private void BeginStretch() => (_stretchBegan, _stretchBytes) = (_time.GetTimestamp(), BulkBytes());
+    private void BeginStretch() => (_stretchBegan, _stretchBytes, _stretchPages) = (_time.GetTimestamp(), BulkBytes(), _counters.DataPages);
 
-    private void EndStretch() => _wire.Add(BulkBytes() - _stretchBytes, _time.GetElapsedTime(_stretchBegan));
+    private void EndStretch()
+    {
+        TimeSpan stretch = _time.GetElapsedTime(_stretchBegan);
+        _wire.Add(BulkBytes() - _stretchBytes, stretch);
+        _carried.Add((_counters.DataPages - _stretchPages) * _memory.PageSize, stretch);
+    }
 }

@@ -29,6 +29,8 @@ public sealed partial class OutgoingTransfer : IOutgoingTransfer
     private readonly BulkWorkers _workers;
     private readonly SendCounters _counters = new();
     private readonly PageSender _urgentSender;
+    private readonly PageSender[] _senders;
+    private DeltaCache? _kept; // made when the terms are agreed, then the senders'
     private readonly bool _resume;
     private readonly ITimer _ping;
     private readonly ILogger _logger;
@@ -39,7 +41,8 @@ public sealed partial class OutgoingTransfer : IOutgoingTransfer
     private readonly PageBitmap _present;
     private readonly PageBitmap _holes;
     private readonly PageBitmap _atDestination;
-    private readonly WireMeter _wire = new();
+    private readonly WireMeter _wire = new(); // bytes
+    private readonly WireMeter _carried = new(); // bytes of pages
     private bool _agreed;
     private bool _pushed;
     private long _firstPages;
@@ -52,7 +55,7 @@ public sealed partial class OutgoingTransfer : IOutgoingTransfer
     private volatile bool _tokenSent;
 
     // What the destination is expected to say next; the control thread completes them.
-    private readonly Answer<bool> _termsAccepted = new();
+    private readonly Answer<Packings> _termsAccepted = new();
     private readonly Answer<bool> _ready = new();
     private readonly Answer<RunningBody> _running = new();
     private readonly Answer<bool> _pullDone = new();
@@ -100,9 +103,9 @@ public sealed partial class OutgoingTransfer : IOutgoingTransfer
         _life.Own(channels.Urgent);
         foreach (DataChannel channel in channels.Bulk)
             _life.Own(channel);
-        _urgentSender = new PageSender(channels.Urgent, memory, terms.Verify, cap, _counters, _life.Ended);
-        PageSender[] senders = [.. channels.Bulk.Select(c => new PageSender(c, memory, terms.Verify, cap, _counters, _life.Ended))];
-        _workers = new BulkWorkers(senders, _life, name);
+        _urgentSender = new PageSender(channels.Urgent, memory, terms.Verify, cap, _counters, time, _life.Ended);
+        _senders = [.. channels.Bulk.Select(c => new PageSender(c, memory, terms.Verify, cap, _counters, time, _life.Ended))];
+        _workers = new BulkWorkers(_senders, _life, name);
         _life.Start($"{name}-control", ControlLoop, readsControl: true);
         _life.Start($"{name}-urgent", UrgentLoop);
         _ping = time.CreateTimer(static t => ((OutgoingTransfer)t!).Ping(), this, settings.PingInterval, settings.PingInterval);
@@ -118,7 +121,8 @@ public sealed partial class OutgoingTransfer : IOutgoingTransfer
         long wire = _channels.Control.BytesSent + _channels.Urgent.BytesSent + _channels.Bulk.Sum(c => c.BytesSent);
         // Until something was looked at, what was not sent counts as left, also what will turn out to be a hole.
         long remaining = pull?.Left ?? look?.LeftPages + look?.DirtyPages ?? Math.Max(0, _memory.PageCount - _counters.DataPages - _counters.ZeroPages);
-        double? rate = look is { WireRate: > 0 } ? look.WireRate : last is { Elapsed.Ticks: > 0 } ? last.WireBytes / last.Elapsed.TotalSeconds : null;
+        double? rate = last is { Elapsed.Ticks: > 0 } ? last.WireBytes / last.Elapsed.TotalSeconds : null;
+        double? carried = look is { WireRate: > 0 } ? look.WireRate : rate;
         long? dirtied = look is { FreshPagesPerSecond: > 0 } ? (long)(look.FreshPagesPerSecond * _memory.PageSize) : Volatile.Read(ref _dirtyRate) is >= 0 and var dirty ? dirty : null;
         return new MigrationStats
         {
@@ -130,8 +134,10 @@ public sealed partial class OutgoingTransfer : IOutgoingTransfer
             Rounds = last?.Round ?? 0,
             RemainingBytes = remaining * _memory.PageSize,
             DirtyRate = dirtied,
-            WireRate = (long?)rate,
-            ExpectedDowntimeMs = rate is > 0 ? remaining * _memory.PageSize / rate * 1000 : null,
+            PagesPacked = _counters.PackedPages,
+            PagesDelta = _counters.DeltaPages,
+            WireRate = (long?)(_wire.Rate > 0 ? _wire.Rate : rate),
+            ExpectedDowntimeMs = carried is > 0 ? remaining * _memory.PageSize / carried * 1000 : null,
             ResumeMs = Volatile.Read(ref _resumeMicroseconds) is >= 0 and var micros ? micros / 1000.0 : null,
             Verified = Volatile.Read(ref _verified) switch { 0 => false, 1 => true, _ => null },
         };
@@ -160,6 +166,9 @@ public sealed partial class OutgoingTransfer : IOutgoingTransfer
         _life.End();
         await Task.Factory.StartNew(_life.Dispose, CancellationToken.None, TaskCreationOptions.LongRunning, TaskScheduler.Default);
         _channels.Dispose();
+        foreach (PageSender sender in _senders)
+            sender.Dispose();
+        _kept?.Dispose();
         _pin.Dispose();
         if (_pushed)
             StopTracking();
@@ -185,11 +194,25 @@ public sealed partial class OutgoingTransfer : IOutgoingTransfer
         if (_agreed)
             return;
         byte[] body = new byte[TermsBody.Size];
-        new TermsBody(_terms.PageSize, _terms.PageCount, _terms.BulkConnections, _terms.Verify, _resume).Write(body);
+        Packings offered = _terms.Pack ? PagePacker.Available : Packings.None;
+        new TermsBody(_terms.PageSize, _terms.PageCount, _terms.BulkConnections, _terms.Verify, _resume, offered).Write(body);
         _termsAccepted.Expect();
         SendControl(FrameKind.Terms, 0, body);
-        await _life.WithinAsync(_termsAccepted.Task, _settings.AnswerDeadline, "The destination's agreement to the terms", cancellation);
+        Packings accepted = await _life.WithinAsync(_termsAccepted.Task, _settings.AnswerDeadline, "The destination's agreement to the terms", cancellation);
+        if ((accepted & ~offered) != Packings.None)
+            throw _channels.Control.Malformed($"an agreement to packings {accepted} where {offered} were offered");
+        BeginPacking(accepted);
         _agreed = true;
+    }
+
+    // No job has been given yet; the threads of the senders see it with their first one. Urgent pages are few and waited for: packing them would cost more than it saves.
+    private void BeginPacking(Packings packings)
+    {
+        long slots = Math.Min(_memory.PageCount / 4, _settings.DeltaCacheBytes / _memory.PageSize);
+        if ((packings & Packings.Delta) != Packings.None && slots > 0 && !_resume)
+            _kept = new DeltaCache((int)Math.Min(slots, int.MaxValue), _memory.PageSize);
+        foreach (PageSender sender in _senders)
+            sender.Pack(packings, _kept);
     }
 
     // Sends from the caller's flow. A broken connection ends the transfer, as it does in a thread.
@@ -253,7 +276,9 @@ public sealed partial class OutgoingTransfer : IOutgoingTransfer
                 case FrameKind.Pong:
                     break;
                 case FrameKind.TermsAccepted:
-                    _termsAccepted.Say(true, _channels.Control, header.Kind);
+                    if (header.Argument > byte.MaxValue)
+                        throw _channels.Control.Malformed($"an agreement to packings {header.Argument}");
+                    _termsAccepted.Say((Packings)header.Argument, _channels.Control, header.Kind);
                     break;
                 case FrameKind.LackMap:
                     TakeLackMap(header, body);

@@ -12,23 +12,36 @@ internal sealed class SendCounters
 {
     private long _data;
     private long _zero;
+    private long _packed;
+    private long _delta;
 
+    /// <summary>Pages that were not zero, however they were written.</summary>
     public long DataPages => Volatile.Read(ref _data);
 
     public long ZeroPages => Volatile.Read(ref _zero);
 
-    public void Add(int data, int zero)
+    /// <summary>Of <see cref="DataPages"/>, those in frames that were packed.</summary>
+    public long PackedPages => Volatile.Read(ref _packed);
+
+    /// <summary>Of <see cref="DataPages"/>, those that went as a difference.</summary>
+    public long DeltaPages => Volatile.Read(ref _delta);
+
+    public void Add(PageTableBuilder sent)
     {
-        Interlocked.Add(ref _data, data);
-        Interlocked.Add(ref _zero, zero);
+        Interlocked.Add(ref _data, sent.DataPages);
+        Interlocked.Add(ref _zero, sent.Pages - sent.DataPages);
+        if (sent.Packing == Packing.None)
+            return;
+        Interlocked.Add(ref _packed, sent.DataPages);
+        Interlocked.Add(ref _delta, sent.DeltaPages);
     }
 }
 
 /// <summary>
-/// Puts pages on one connection: digest, zero check, one gathered send per frame straight from guest memory. One thread; all its memory is
-/// made with it, nothing is allocated for a page or a frame.
+/// Puts pages on one connection: digest, zero check, one gathered send per frame straight from guest memory, or packed where that pays (<see cref="PackingChoice"/>).
+/// One thread; all its memory is made before its first frame, nothing is allocated for a page or a frame.
 /// </summary>
-internal sealed class PageSender
+internal sealed class PageSender : IDisposable
 {
     private readonly PageTableBuilder _table = new();
     private readonly byte[] _digests = GC.AllocateUninitializedArray<byte>(FrameHeader.SmallBody, pinned: true);
@@ -36,15 +49,22 @@ internal sealed class PageSender
     private readonly BandwidthCap? _cap;
     private readonly CancellationToken _ended;
     private readonly SendCounters _counters;
+    private readonly TimeProvider _time;
     private readonly bool _digest;
     private readonly ulong _zeroDigest;
+    private PackingChoice? _choice;
+    private PagePacker? _packer;
+    private DeltaCache? _kept;
+    private Packing _quick;
+    private double _waited; // seconds, in AwaitTurn, for the frame to come
 
-    public PageSender(DataChannel channel, IGuestMemory memory, VerifyLevel verify, BandwidthCap? cap, SendCounters counters, CancellationToken ended)
+    public PageSender(DataChannel channel, IGuestMemory memory, VerifyLevel verify, BandwidthCap? cap, SendCounters counters, TimeProvider time, CancellationToken ended)
     {
         Channel = channel;
         _memory = memory;
         _cap = cap;
         _counters = counters;
+        _time = time;
         _ended = ended;
         _digest = verify != VerifyLevel.None;
         byte[] zeros = new byte[memory.PageSize];
@@ -62,39 +82,50 @@ internal sealed class PageSender
     /// <summary>The table of the frame sent last: what became of each page.</summary>
     public PageTableBuilder Sent => _table;
 
+    /// <summary>From now on frames are packed where that pays. Before the first job.</summary>
+    /// <param name="packings">What both ends agreed on.</param>
+    /// <param name="kept">Shared by all senders; null where no page is sent twice.</param>
+    public void Pack(Packings packings, DeltaCache? kept)
+    {
+        if ((packings & (Packings.Lz4 | Packings.Zstd)) == Packings.None)
+            return;
+        _choice = new PackingChoice(packings);
+        _quick = (packings & Packings.Lz4) != Packings.None ? Packing.Lz4 : Packing.Zstd;
+        _packer = new PagePacker(packings, _memory.PageSize);
+        _kept = (packings & Packings.Delta) != Packings.None ? kept : null;
+    }
+
     /// <summary>Waits until the link's cap lets this sender send. What is then sent with <see cref="PageFlags.Pull"/> is charged and waits no more.</summary>
-    public void AwaitTurn() => _cap?.AwaitTurn(_ended);
+    public void AwaitTurn()
+    {
+        if (_cap is null)
+            return;
+        long began = _time.GetTimestamp();
+        _cap.AwaitTurn(_ended);
+        _waited += _time.GetElapsedTime(began).TotalSeconds;
+    }
 
     /// <summary>Sends the first <paramref name="count"/> pages of <see cref="Chunk"/>. They are present at this end, or may be made by a touch. Returns the bytes on the wire.</summary>
     public long SendPages(int count, PageFlags flags, ulong round)
     {
+        // What is pulled comes once.
+        var kept = (flags & PageFlags.Pull) == PageFlags.None ? _kept : null;
+        bool again = round > 1 && kept is not null;
+        var packing = _choice?.Next(again) ?? Packing.None;
+        long began = _time.GetTimestamp();
         _table.Clear();
-        nint start = _memory.Address;
-        int size = _memory.PageSize;
-        for (int i = 0; i < count; i++)
-        {
-            long page = Chunk[i];
-            nint address = start + (nint)(page * size);
-            ulong digest = 0;
-            bool zero;
-            if (_digest)
-            {
-                // One pass over the page; the second, over pages that are all zero, rules out a digest that only looks like it.
-                digest = Xxh3.Hash64(address, size);
-                zero = digest == _zeroDigest && PageBytes.IsZero(address, size);
-            }
-            else
-            {
-                zero = PageBytes.IsZero(address, size);
-            }
-
-            if (zero)
-                _table.AddZero(page);
-            else
-                _table.AddData(page, digest);
-        }
-
-        return SendTable(flags, round);
+        nint data = 0;
+        int length = 0;
+        if (packing == Packing.None)
+            ReadInPlace(count);
+        else
+            (data, length) = ReadPacked(count, packing, kept, round);
+        long ready = _time.GetTimestamp();
+        long bytes = SendTable(data, length, flags, round);
+        _choice?.Sent(
+            _table.Packing, (long)_table.DataPages * _memory.PageSize, bytes, _time.GetElapsedTime(began, ready).TotalSeconds, _waited + _time.GetElapsedTime(ready).TotalSeconds);
+        _waited = 0;
+        return bytes;
     }
 
     /// <summary>Says of the first <paramref name="count"/> pages of <see cref="Chunk"/> that they read as zeros, without touching them.</summary>
@@ -102,8 +133,12 @@ internal sealed class PageSender
     {
         _table.Clear();
         for (int i = 0; i < count; i++)
+        {
             _table.AddZero(Chunk[i]);
-        SendTable(flags, round);
+            _kept?.Forget(Chunk[i]);
+        }
+
+        SendTable(0, 0, flags, round);
     }
 
     /// <summary>Sends the XXH3-128 digests of a run (one piece). Holes count as zeros and are not touched.</summary>
@@ -120,15 +155,81 @@ internal sealed class PageSender
         Channel.Send(FrameKind.Digests, (ulong)run.First, _digests.AsSpan(0, run.Count * DigestPiece.DigestSize));
     }
 
-    private long SendTable(PageFlags flags, ulong round)
+    public void Dispose() => _packer?.Dispose();
+
+    // What the guest may still write is not known to be what the destination gets.
+    private void ReadInPlace(int count)
     {
-        long bytes = FrameHeader.Size + _table.TableLength + ((long)_table.DataPages * _memory.PageSize);
+        nint start = _memory.Address;
+        int size = _memory.PageSize;
+        for (int i = 0; i < count; i++)
+        {
+            long page = Chunk[i];
+            _kept?.Forget(page);
+            if (IsZero(start + (nint)(page * size), out ulong digest))
+                _table.AddZero(page);
+            else
+                _table.AddData(page, digest);
+        }
+    }
+
+    private (nint Data, int Length) ReadPacked(int count, Packing packing, DeltaCache? kept, ulong round)
+    {
+        nint start = _memory.Address;
+        int size = _memory.PageSize;
+        bool keeps = round > 1; // what the first round sends is mostly never sent again
+        _packer!.Clear();
+        for (int i = 0; i < count; i++)
+        {
+            long page = Chunk[i];
+            nint copy = _packer.Add(start + (nint)(page * size));
+            if (IsZero(copy, out ulong digest))
+            {
+                _packer.TakeBack();
+                kept?.Forget(page);
+                _table.AddZero(page);
+            }
+            else if (kept?.TryDelta(page, copy, round) == true)
+            {
+                _table.AddDelta(page, digest);
+            }
+            else
+            {
+                if (keeps)
+                    kept?.Keep(page, copy, round);
+                _table.AddData(page, digest);
+            }
+        }
+
+        if (packing == Packing.Stored && _table.DeltaPages > 0)
+            packing = _quick;
+        _table.Packing = _packer.Finish(packing, out nint data, out int length);
+        return (data, length);
+    }
+
+    // One pass over the page for its digest; the second, over pages that are all zero, rules out a digest that only looks like it.
+    private bool IsZero(nint page, out ulong digest)
+    {
+        digest = 0;
+        if (!_digest)
+            return PageBytes.IsZero(page, _memory.PageSize);
+        digest = Xxh3.Hash64(page, _memory.PageSize);
+        return digest == _zeroDigest && PageBytes.IsZero(page, _memory.PageSize);
+    }
+
+    private long SendTable(nint packed, int packedLength, PageFlags flags, ulong round)
+    {
+        bool plain = _table.Packing == Packing.None;
+        long bytes = FrameHeader.Size + _table.TableLength + (plain ? (long)_table.DataPages * _memory.PageSize : packedLength);
         if ((flags & PageFlags.Pull) != PageFlags.None)
             _cap?.Charge(bytes);
         else
             _cap?.Wait(bytes, _ended);
-        Channel.SendPages(_table, _memory.Address, _memory.PageSize, flags, round);
-        _counters.Add(_table.DataPages, _table.Pages - _table.DataPages);
+        if (plain)
+            Channel.SendPages(_table, _memory.Address, _memory.PageSize, flags, round);
+        else
+            Channel.SendPacked(_table, packed, packedLength, flags, round);
+        _counters.Add(_table);
         return bytes;
     }
 }

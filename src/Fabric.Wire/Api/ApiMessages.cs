@@ -6,7 +6,8 @@ using Fabric.Migration;
 namespace Fabric.Wire.Api;
 
 public sealed record MemoryReport(
-    long TotalBytes, long WireBytes, long PagesSent, long PagesZero, long PagesResent, IReadOnlyDictionary<string, long> PagesFromSource);
+    long TotalBytes, long WireBytes, long PagesSent, long PagesZero, long PagesResent, IReadOnlyDictionary<string, long> PagesFromSource,
+    long PagesPacked = 0, long PagesDelta = 0);
 
 /// <summary>Of a pull. <paramref name="StallMs"/>: how long the guest's processors waited for pages, over all faults.</summary>
 public sealed record FaultReport(long? Network, long? Minor, double? MedianUs, double? P99Us, double? StallMs = null);

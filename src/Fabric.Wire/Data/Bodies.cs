@@ -5,10 +5,11 @@ using Fabric.Migration;
 
 namespace Fabric.Wire.Data;
 
-/// <summary>What the source proposes. Body of Terms.</summary>
-public readonly record struct TermsBody(int PageSize, long PageCount, int BulkConnections, VerifyLevel Verify, bool Resume)
+/// <summary>What the source proposes. Body of Terms. Of <paramref name="Packings"/> the destination accepts what it can unpack: the argument of TermsAccepted.</summary>
+public readonly record struct TermsBody(int PageSize, long PageCount, int BulkConnections, VerifyLevel Verify, bool Resume, Packings Packings = Packings.None)
 {
     public const int Size = 32;
+    private const Packings AllPackings = Packings.Delta | Packings.Lz4 | Packings.Zstd;
 
     public void Write(Span<byte> destination)
     {
@@ -18,6 +19,7 @@ public readonly record struct TermsBody(int PageSize, long PageCount, int BulkCo
         destination[6] = (byte)Verify;
         destination[7] = Resume ? (byte)1 : (byte)0;
         BinaryPrimitives.WriteInt64LittleEndian(destination[8..], PageCount);
+        destination[16] = (byte)Packings;
     }
 
     public static bool TryDecode(ReadOnlySpan<byte> source, out TermsBody terms, [NotNullWhen(false)] out FabricError? error)
@@ -30,9 +32,10 @@ public readonly record struct TermsBody(int PageSize, long PageCount, int BulkCo
             BinaryPrimitives.ReadInt64LittleEndian(source[8..]),
             BinaryPrimitives.ReadUInt16LittleEndian(source[4..]),
             (VerifyLevel)source[6],
-            source[7] == 1);
+            source[7] == 1,
+            (Packings)source[16]);
         if (read.PageSize != VmSpec.PageSize || read.PageCount is < 1 or > 1L << 36 || read.BulkConnections is < 1 or > Limits.BulkConnections
-            || !Enum.IsDefined(read.Verify) || source[7] > 1 || source[16..].ContainsAnyExcept((byte)0))
+            || !Enum.IsDefined(read.Verify) || source[7] > 1 || (read.Packings & ~AllPackings) != Packings.None || source[17..].ContainsAnyExcept((byte)0))
             return Refuse.As($"terms that cannot be: {read}", out error);
         terms = read;
         error = null;

@@ -37,13 +37,19 @@ internal sealed class MoveOptions
         DefaultValueFactory = _ => Words.Name(MigrationOptions.Default.Balloon),
     };
 
+    public Option<string> Compress { get; } = new("--compress")
+    {
+        Description = "auto (pack pages where the wire is slower than packing) or off",
+        DefaultValueFactory = _ => Words.Name(MigrationOptions.Default.Compress),
+    };
+
     public Option<string?> Reason { get; } = new("--reason") { Description = "Kept with the record" };
 
     public Option<bool> Wait { get; } = new("--wait") { Description = "Show progress and return at the end" };
 
     public Option<int?> Timeout { get; } = new("--timeout") { Description = "With --wait: give up waiting after so many seconds (exit 5; the work goes on)" };
 
-    public IEnumerable<Symbol> All => [Mode, MaxDowntime, Bandwidth, Verify, Connections, Order, Pivots, Balloon, Reason, Wait, Timeout];
+    public IEnumerable<Symbol> All => [Mode, MaxDowntime, Bandwidth, Verify, Connections, Order, Pivots, Balloon, Compress, Reason, Wait, Timeout];
 
     public MigrationOptions Read(ParseResult parsed)
     {
@@ -58,6 +64,7 @@ internal sealed class MoveOptions
             Order = Words.Parse<PageOrder>(parsed.GetValue(Order) ?? Words.Name(MigrationOptions.Default.Order), "--order"),
             Pivots = parsed.GetValue(Pivots),
             Balloon = Words.Parse<BalloonUse>(parsed.GetValue(Balloon) ?? Words.Name(MigrationOptions.Default.Balloon), "--balloon"),
+            Compress = Words.Parse<Compression>(parsed.GetValue(Compress) ?? Words.Name(MigrationOptions.Default.Compress), "--compress"),
         };
         return options.Validate() is { } error ? throw new FabricException(error) : options;
     }

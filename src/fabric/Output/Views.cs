@@ -145,7 +145,7 @@ internal static class Views
         new("rounds", m => Words.Number(m.Rounds)),
         new("memory", m => Words.Bytes(m.Memory.TotalBytes)),
         new("wire", m => Words.Bytes(m.Memory.WireBytes)),
-        new("pages", m => $"{m.Memory.PagesSent} sent, {m.Memory.PagesZero} zero, {m.Memory.PagesResent} sent again"),
+        new("pages", m => $"{m.Memory.PagesSent} sent, {m.Memory.PagesZero} zero, {m.Memory.PagesResent} sent again, {m.Memory.PagesPacked} packed ({m.Memory.PagesDelta} as differences)"),
         new("faults", m => $"{Words.Number(m.Faults.Network)} over the network, {Words.Number(m.Faults.Minor)} minor; the guest waited {Words.Millis(m.Faults.StallMs)} for pages"),
         new("verified", m => $"{Words.YesNo(m.Verified)} ({Words.Name(m.Verify)})"),
         new("epoch", m => m.Epoch.ToString()),

@@ -27,7 +27,7 @@ public sealed class CommandLineTests : IAsyncLifetime
         Names(
             json.RootElement, "id", "vm", "source", "destination", "mode", "state", "reason", "error", "started_at", "total_ms", "downtime_ms", "resume_ms", "rounds", "memory", "faults",
             "disk", "verified", "verify", "epoch", "progress", "batch");
-        Names(json.RootElement.GetProperty("memory"), "total_bytes", "wire_bytes", "pages_sent", "pages_zero", "pages_resent", "pages_from_source");
+        Names(json.RootElement.GetProperty("memory"), "total_bytes", "wire_bytes", "pages_sent", "pages_zero", "pages_resent", "pages_from_source", "pages_packed", "pages_delta");
         Names(json.RootElement.GetProperty("faults"), "network", "minor", "median_us", "p99_us", "stall_ms");
         Assert.Equal(JsonValueKind.Null, json.RootElement.GetProperty("disk").ValueKind);
         Assert.Equal(JsonValueKind.Null, json.RootElement.GetProperty("error").ValueKind);
@@ -244,10 +244,10 @@ public sealed class CommandLineTests : IAsyncLifetime
     public async Task Migrating_passes_every_option_on()
     {
         await CliRun.Async(
-            _server.Url, "migrate", "web-1", "--to", "beta", "--mode", "post-copy", "--max-downtime", "50", "--bandwidth", "64M", "--verify", "full", "--connections", "4", "--order", "forward-multi-lru", "--pivots", "12", "--balloon", "auto",
+            _server.Url, "migrate", "web-1", "--to", "beta", "--mode", "post-copy", "--max-downtime", "50", "--bandwidth", "64M", "--verify", "full", "--connections", "4", "--order", "forward-multi-lru", "--pivots", "12", "--balloon", "auto", "--compress", "off",
             "--reason", "r");
         Assert.Equal(
-            new MigrationOptions { Mode = MigrationMode.PostCopy, MaxDowntimeMs = 50, BandwidthBytesPerSecond = 64 * ByteSize.Mebi, Verify = VerifyLevel.Full, BulkConnections = 4, Reason = "r", Order = PageOrder.ForwardMultiLru, Pivots = 12, Balloon = BalloonUse.Auto },
+            new MigrationOptions { Mode = MigrationMode.PostCopy, MaxDowntimeMs = 50, BandwidthBytesPerSecond = 64 * ByteSize.Mebi, Verify = VerifyLevel.Full, BulkConnections = 4, Reason = "r", Order = PageOrder.ForwardMultiLru, Pivots = 12, Balloon = BalloonUse.Auto, Compress = Compression.Off },
             _control.Migrated!.Options);
         Assert.NotNull(_control.Migrated.RequestId);
     }

@@ -133,6 +133,30 @@ internal sealed class FakeGuest : IGuestMemory, IDisposable
         }
     }
 
+    /// <summary>The guest fills a page with bytes that nothing can pack.</summary>
+    public void GuestNoise(long page, Random random)
+    {
+        byte[] noise = new byte[PageSize];
+        random.NextBytes(noise);
+        lock (_gate)
+        {
+            AwaitPage(page);
+            System.Runtime.InteropServices.Marshal.Copy(noise, 0, At(page), PageSize);
+            Touched(page);
+        }
+    }
+
+    /// <summary>The guest writes eight bytes of a page.</summary>
+    public void GuestNudge(long page, int word, byte value)
+    {
+        lock (_gate)
+        {
+            AwaitPage(page);
+            PageBytes.Fill(At(page) + (word * 8), 8, value);
+            Touched(page);
+        }
+    }
+
     public void GuestZero(long page)
     {
         lock (_gate)

@@ -34,9 +34,10 @@ public sealed class HostileSourceTests : IAsyncLifetime
         _running = _incoming.RunAsync(_pair, CancellationToken.None);
         _source = await OutgoingConnector.ConnectAsync(_pair.Endpoint, TransferPair.Migration, TransferPair.Ticket, 1, _pair.Settings, TimeProvider.System, CancellationToken.None);
         byte[] terms = new byte[TermsBody.Size];
-        new TermsBody(VmSpec.PageSize, Pages, 1, VerifyLevel.Frames, false).Write(terms);
+        new TermsBody(VmSpec.PageSize, Pages, 1, VerifyLevel.Frames, false, Packings.Delta | Packings.Lz4).Write(terms);
         _source.Control.Send(FrameKind.Terms, 0, terms);
-        Assert.Equal(FrameKind.TermsAccepted, Hear());
+        FrameHeader accepted = _source.Control.Receive(TimeSpan.FromSeconds(10), out _);
+        Assert.Equal((FrameKind.TermsAccepted, (ulong)(Packings.Delta | Packings.Lz4)), (accepted.Kind, accepted.Argument));
     }
 
     public async Task DisposeAsync()
@@ -77,6 +78,41 @@ public sealed class HostileSourceTests : IAsyncLifetime
     {
         Send(5, wrong: true, PageFlags.Frozen);
         await EndsAsync(ErrorCodes.Corrupt, "Page 5");
+    }
+
+    /// <summary>The first row is the rule's other half: the same conversation without a defect ends in Ready.</summary>
+    [Theory(Timeout = 30 * Second)]
+    [InlineData("nothing", "", "")]
+    [InlineData("noise", ErrorCodes.Malformed, "do not unpack")]
+    [InlineData("too little", ErrorCodes.Malformed, "do not unpack")]
+    [InlineData("not agreed on", ErrorCodes.Malformed, "Zstd")]
+    [InlineData("a delta of nothing", ErrorCodes.Malformed, "what is not here")]
+    [InlineData("another digest", ErrorCodes.Corrupt, "Page 5")]
+    public async Task Packed_pages_are_what_they_should_be_or_refused(string defect, string code, string words)
+    {
+        PageTableBuilder table = new() { Packing = defect == "not agreed on" ? Packing.Zstd : Packing.Lz4 };
+        ulong digest = Xxh3.Hash64(At(5), VmSpec.PageSize);
+        if (defect == "a delta of nothing")
+            table.AddDelta(5, digest);
+        else
+            table.AddData(5, defect == "another digest" ? digest + 1 : digest);
+        using BlockCodec lz4 = BlockCodec.TryLz4()!;
+        using MappedMemory packed = MappedMemory.Anonymous(VmSpec.PageSize);
+        int length = lz4.Pack(At(5), defect == "too little" ? 2048 : VmSpec.PageSize, packed.Address, VmSpec.PageSize - 1);
+        if (defect == "noise")
+            PageBytes.Fill(packed.Address, length, 0xf3);
+        _source.Bulk[0].SendPacked(table, packed.Address, length, PageFlags.None, 1);
+        if (defect != "nothing")
+        {
+            await EndsAsync(code, words);
+            return;
+        }
+
+        _source.Bulk[0].Send(FrameKind.Barrier, 1);
+        Assert.Equal(FrameKind.BarrierReached, Hear());
+        Finish(lastBarrier: 1);
+        Assert.Equal(FrameKind.Ready, Hear());
+        Assert.Equal(digest, Xxh3.Hash64(_pair.Destination.Address + (5 * VmSpec.PageSize), VmSpec.PageSize));
     }
 
     [Fact(Timeout = 30 * Second)]

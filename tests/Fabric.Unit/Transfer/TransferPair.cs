@@ -56,6 +56,9 @@ internal sealed class TransferPair : IAsyncDisposable, IIncomingHandler
 
     public Task Running { get; private set; } = Task.CompletedTask;
 
+    /// <summary>Whether the source may pack.</summary>
+    public bool Pack { get; init; }
+
     /// <summary>In which order a pull pushes.</summary>
     public PullPlan Plan { get; init; } = PullPlan.Default;
 
@@ -86,7 +89,7 @@ internal sealed class TransferPair : IAsyncDisposable, IIncomingHandler
     {
         Await();
         OutgoingChannels channels = await OutgoingConnector.ConnectAsync(Endpoint, Id, Ticket, _bulk, Settings, TimeProvider.System, CancellationToken.None);
-        TransferTerms terms = new(Id, Source.PageSize, Source.PageCount, _bulk, _verify);
+        TransferTerms terms = new(Id, Source.PageSize, Source.PageCount, _bulk, _verify, Pack);
         Outgoing = new OutgoingTransfer(Source, terms, channels, cap, Settings, TimeProvider.System, NullLogger.Instance, resume, Plan);
     }
 

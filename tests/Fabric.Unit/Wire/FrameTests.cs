@@ -44,7 +44,7 @@ public sealed class FrameTests
     public void Terms_finish_and_errors_survive_the_wire()
     {
         byte[] bytes = new byte[2048];
-        TermsBody terms = new(4096, 1L << 30, 4, VerifyLevel.Full, true);
+        TermsBody terms = new(4096, 1L << 30, 4, VerifyLevel.Full, true, Packings.Delta | Packings.Zstd);
         terms.Write(bytes);
         Assert.True(TermsBody.TryDecode(bytes.AsSpan(0, TermsBody.Size), out TermsBody terms2, out _));
         Assert.Equal(terms, terms2);
@@ -79,6 +79,36 @@ public sealed class FrameTests
         Assert.Equal(new PageRun(8, 1), read.Run(1, out zero));
         Assert.True(zero);
         Assert.Equal(107UL, read.Digest(2));
+    }
+
+    [Fact]
+    public void A_packed_table_survives_the_wire_and_its_data_is_shorter_than_its_pages()
+    {
+        PageTableBuilder builder = new() { Packing = Packing.Zstd };
+        builder.AddData(5, 100);
+        builder.AddDelta(6, 101);
+        builder.AddDelta(7, 102);
+        builder.AddZero(8);
+        byte[] table = new byte[builder.TableLength];
+        builder.Write(table);
+        Assert.True(PageTable.TryDecode(table, table.Length + 700, VmPages, 4096, out PageTable read, out _));
+        Assert.Equal((Packing.Zstd, 3, 4, 3, 700), (read.Packing, read.RunCount, read.PageCount, read.DataPages, read.DataLength));
+        Assert.Equal((false, true, false), (read.IsDelta(0), read.IsDelta(1), read.IsDelta(2)));
+        Assert.Equal(102UL, read.Digest(2));
+        Assert.False(PageTable.TryDecode(table, table.Length, VmPages, 4096, out _, out _));
+        Assert.False(PageTable.TryDecode(table, table.Length + (3 * 4096), VmPages, 4096, out _, out _));
+        builder.Packing = Packing.Stored;
+        builder.Write(table);
+        Assert.True(PageTable.TryDecode(table, table.Length + (3 * 4096), VmPages, 4096, out _, out _));
+        Assert.False(PageTable.TryDecode(table, table.Length + 700, VmPages, 4096, out _, out _));
+        // Differences where nothing is packed, and a packing that does not exist.
+        builder.Packing = Packing.None;
+        builder.Write(table);
+        Assert.False(PageTable.TryDecode(table, table.Length + (3 * 4096), VmPages, 4096, out _, out _));
+        builder.Packing = (Packing)4;
+        builder.Write(table);
+        Assert.False(PageTable.TryDecode(table, table.Length + 700, VmPages, 4096, out _, out FabricError? error));
+        Assert.Contains("packing 4", error.Message, StringComparison.Ordinal);
     }
 
     [Fact]
