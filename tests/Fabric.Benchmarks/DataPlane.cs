@@ -1,6 +1,6 @@
 // fabric-bench data-plane [MiB [pages per frame [socket buffer]]]: the data plane alone, over loopback, both ends in this process, memory in files on tmpfs as with a real machine.
 // Measured: a push of all of memory into fresh and into used memory, a stopped copy of 64 MiB with device state (what would be downtime), and the bytes that
-// the garbage collector had to give out meanwhile. Exit code 1 if a round allocates more than a small constant: nothing may be allocated per page.
+// the garbage collector had to give out meanwhile; once more over a wire that is capped, so that pages are packed. Exit code 1 if a round allocates more than a small constant: nothing may be allocated per page.
 using System.Diagnostics;
 using System.Globalization;
 using System.Net;
@@ -22,6 +22,9 @@ internal static class DataPlane
     private const long AllowedPerRound = 64 * 1024;
     private const long FinalBytes = 64 * ByteSize.Mebi;
 
+    // Bytes a second: slow enough for packing to pay on any machine.
+    private const long SlowWire = 100_000_000;
+
     public static async Task<int> RunAsync(string[] arguments)
     {
         long bytes = ByteSize.Mebi * (arguments.Length > 0 ? long.Parse(arguments[0], CultureInfo.InvariantCulture) : 256);
@@ -31,17 +34,17 @@ internal static class DataPlane
         if (arguments.Length > 2)
             settings = settings with { BulkBufferBytes = int.Parse(arguments[2], CultureInfo.InvariantCulture) };
         bool lean = true;
-        Console.WriteLine($"{"connections",12}{"first GB/s",12}{"second GB/s",12}{"later GB/s",12}{"stopped 64 MiB ms",20}{"bytes/round",14}{"bytes/page",12}{"first CPU s/GB",16}{"later CPU s/GB",16}");
-        foreach (int connections in (int[])[1, 2])
+        Console.WriteLine($"{"connections",12}{"packed",8}{"first GB/s",12}{"second GB/s",12}{"later GB/s",12}{"stopped 64 MiB ms",20}{"bytes/round",14}{"bytes/page",12}{"first CPU s/GB",16}{"later CPU s/GB",16}");
+        foreach (var (connections, cap) in ((int, long?)[])[(1, null), (2, null), (2, SlowWire)])
         {
-            await OnceAsync(bytes, connections, settings);
+            await OnceAsync(bytes, connections, cap, settings);
             List<Figures> runs = [];
             for (int i = 0; i < 5; i++)
-                runs.Add(await OnceAsync(bytes, connections, settings));
+                runs.Add(await OnceAsync(bytes, connections, cap, settings));
             long allocated = runs.Min(r => r.AllocatedPerRound);
             Console.WriteLine(string.Create(
                 CultureInfo.InvariantCulture,
-                $"{connections,12}{Median(runs, r => r.First),12:0.00}{Median(runs, r => r.Second),12:0.00}{Median(runs, r => r.Again),12:0.00}{Median(runs, r => r.StoppedMs),20:0.0}{allocated,14}{allocated / (bytes / VmSpec.PageSize),12}{Median(runs, r => r.FirstCpu),16:0.00}{Median(runs, r => r.AgainCpu),16:0.00}"));
+                $"{connections,12}{Median(runs, r => r.PackedShare),8:P0}{Median(runs, r => r.First),12:0.00}{Median(runs, r => r.Second),12:0.00}{Median(runs, r => r.Again),12:0.00}{Median(runs, r => r.StoppedMs),20:0.0}{allocated,14}{allocated / (bytes / VmSpec.PageSize),12}{Median(runs, r => r.FirstCpu),16:0.00}{Median(runs, r => r.AgainCpu),16:0.00}"));
             lean &= allocated <= AllowedPerRound;
         }
 
@@ -56,7 +59,7 @@ internal static class DataPlane
         return sorted[sorted.Length / 2];
     }
 
-    private static async Task<Figures> OnceAsync(long bytes, int connections, TransferSettings settings)
+    private static async Task<Figures> OnceAsync(long bytes, int connections, long? cap, TransferSettings settings)
     {
         MigrationId migration = new(Guid.NewGuid());
         Ticket ticket = new(new string('5', 64));
@@ -69,8 +72,8 @@ internal static class DataPlane
         using IDisposable registration = listener.Register(migration, ticket, incoming);
         Task running = incoming.RunAsync(new Handler(), default);
         OutgoingChannels channels = await OutgoingConnector.ConnectAsync(new DataEndpoint("127.0.0.1", listener.Endpoint.Port), migration, ticket, connections, settings, TimeProvider.System, default);
-        TransferTerms terms = new(migration, source.PageSize, source.PageCount, connections, VerifyLevel.Frames);
-        await using OutgoingTransfer outgoing = new(source, terms, channels, null, settings, TimeProvider.System, NullLogger.Instance);
+        TransferTerms terms = new(migration, source.PageSize, source.PageCount, connections, VerifyLevel.Frames, Pack: true);
+        await using OutgoingTransfer outgoing = new(source, terms, channels, cap is null ? null : new BandwidthCap(cap, TimeProvider.System), settings, TimeProvider.System, NullLogger.Instance);
 
         TimeSpan cpu = Environment.CpuUsage.TotalTime;
         RoundReport first = await outgoing.PushRoundAsync(default);
@@ -94,10 +97,11 @@ internal static class DataPlane
         double stopped = Stopwatch.GetElapsedTime(began).TotalMilliseconds;
         await outgoing.PassTokenAsync(new Epoch(2), default);
         await running;
-        return new Figures(bytes / second.Elapsed.TotalSeconds / 1e9, bytes / first.Elapsed.TotalSeconds / 1e9, bytes / again.Elapsed.TotalSeconds / 1e9, stopped, allocated, firstCpu, againCpu);
+        MigrationStats stats = outgoing.Snapshot();
+        return new Figures((double)stats.PagesPacked / stats.PagesSent, bytes / second.Elapsed.TotalSeconds / 1e9, bytes / first.Elapsed.TotalSeconds / 1e9, bytes / again.Elapsed.TotalSeconds / 1e9, stopped, allocated, firstCpu, againCpu);
     }
 
-    private sealed record Figures(double Second, double First, double Again, double StoppedMs, long AllocatedPerRound, double FirstCpu, double AgainCpu);
+    private sealed record Figures(double PackedShare, double Second, double First, double Again, double StoppedMs, long AllocatedPerRound, double FirstCpu, double AgainCpu);
 
     private sealed class Handler : IIncomingHandler
     {

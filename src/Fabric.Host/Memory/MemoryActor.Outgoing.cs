@@ -15,10 +15,11 @@ internal sealed partial class MemoryActor
     {
         LeaveOutgoing(new OutgoingState.Connecting(m.Route, m.Options, m.Memory, m.Throttle));
         StartProgress();
-        Connect(m.Route, m.Memory);
+        Connect(m.Route, m.Memory, pullsAtOnce: m.Options.Mode == MigrationMode.PostCopy);
     }
 
-    private void Connect(OutgoingRoute route, IGuestMemory memory)
+    /// <param name="pullsAtOnce">Nothing is pushed first: what the guest writes from now on until it stands is all that will be known of its habits, so the looking begins here.</param>
+    private void Connect(OutgoingRoute route, IGuestMemory memory, bool pullsAtOnce = false)
     {
         var migration = route.Terms.Migration;
         Context.PipeToSelf<MemoryMessage>(
@@ -26,7 +27,10 @@ internal sealed partial class MemoryActor
             {
                 using var deadline = new CancellationTokenSource(ConnectDeadline, Context.Time);
                 using var either = CancellationTokenSource.CreateLinkedTokenSource(deadline.Token, stopping);
-                return new Connected(migration, await plane.ConnectAsync(route, memory, either.Token));
+                var transfer = await plane.ConnectAsync(route, memory, either.Token);
+                if (pullsAtOnce)
+                    await PrepareAsync(transfer, either.Token);
+                return new Connected(migration, transfer);
             },
             static connected => connected,
             error => new ConnectFailed(migration, error));
@@ -52,6 +56,19 @@ internal sealed partial class MemoryActor
             default:
                 ReleaseBeside(m.Transfer);
                 break;
+        }
+    }
+
+    private static async Task PrepareAsync(IOutgoingTransfer transfer, CancellationToken cancellation)
+    {
+        try
+        {
+            await transfer.PrepareFinishAsync(HandOverKind.Pull, cancellation);
+        }
+        catch
+        {
+            await transfer.DisposeAsync();
+            throw;
         }
     }
 

@@ -51,7 +51,7 @@ public sealed partial class OutgoingTransfer
     public async Task PrepareFinishAsync(HandOverKind kind, CancellationToken cancellation)
     {
         await AgreeAsync(cancellation);
-        if (kind == HandOverKind.Complete || _pushed)
+        if (kind == HandOverKind.Complete || _pushed || _looked)
             return;
         // From here on writes are recorded, so what exists now and what is written until the end is all that can exist then. A page that is given
         // back meanwhile is sent as zeros.

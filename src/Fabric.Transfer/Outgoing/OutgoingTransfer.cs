@@ -170,7 +170,7 @@ public sealed partial class OutgoingTransfer : IOutgoingTransfer
             sender.Dispose();
         _kept?.Dispose();
         _pin.Dispose();
-        if (_pushed)
+        if (_pushed || _looked)
             StopTracking();
         _resumed.Dispose();
     }

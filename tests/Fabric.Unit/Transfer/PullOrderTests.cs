@@ -83,6 +83,8 @@ public sealed class PullOrderTests
         await pair.ConnectAsync();
         await pair.Outgoing.PrepareFinishAsync(HandOverKind.Pull, default);
         pair.Source.GuestWrite(700, 2);
+        // Asked for once more when the stop is near: what is known by then stays known.
+        await pair.Outgoing.PrepareFinishAsync(HandOverKind.Pull, default);
         await pair.FinishAsync(HandOverKind.Pull);
         await pair.TokenAsync();
         List<long> installed = [];
