@@ -9,6 +9,8 @@ public sealed record CompareOptions
     private const string ModeNames = "pre-copy, post-copy, auto";
     private const string LoadNames = "idle, read-heavy, write-heavy";
 
+    private const double LeastCap = 30;
+
     public required int Runs { get; init; }
 
     public required IReadOnlyList<MoveLink> Links { get; init; }
@@ -29,8 +31,8 @@ public sealed record CompareOptions
 
     public required int Channels { get; init; }
 
-    /// <summary>A move that takes longer is called off.</summary>
-    public required TimeSpan Within { get; init; }
+    /// <summary>Seconds after which a move is called off; null: see <see cref="WithinOf"/>.</summary>
+    public required int? Cap { get; init; }
 
     public required string Kernel { get; init; }
 
@@ -54,7 +56,7 @@ public sealed record CompareOptions
             Modes = List(values, "modes", "pre-copy,post-copy", Mode),
             Only = values.TryGetValue("only", out string? names) ? names.Split(',') : [],
             Channels = BenchOptions.Number(values, "channels", 2, 1, 255),
-            Within = TimeSpan.FromSeconds(BenchOptions.Number(values, "cap", 30, 1, 3600)),
+            Cap = values.ContainsKey("cap") ? BenchOptions.Number(values, "cap", 0, 1, 3600) : null,
             Kernel = BenchOptions.Existing(values, "kernel", "FABRIC_GUEST_KERNEL"),
             Initrd = BenchOptions.Existing(values, "initrd", "FABRIC_GUEST_INITRD"),
             Accelerator = BenchOptions.AcceleratorOf(values) == Core.Accelerator.Kvm ? "kvm" : "tcg",
@@ -70,6 +72,14 @@ public sealed record CompareOptions
 
     public GuestLoad LoadOf(MoveLink link, long memory, LoadKind kind) => GuestLoad.Of(kind, memory, Filled, Rate, link);
 
+    /// <summary>A move that takes longer is called off. Unless given: half a minute, or twice what a copy of the guest takes the link, where that is longer.</summary>
+    public TimeSpan WithinOf(MoveLink link, GuestLoad load)
+    {
+        ArgumentNullException.ThrowIfNull(link);
+        ArgumentNullException.ThrowIfNull(load);
+        return TimeSpan.FromSeconds(Cap ?? Math.Max(LeastCap, Math.Ceiling(2 * load.MemoryBytes / (link.BytesPerSecond ?? double.MaxValue))));
+    }
+
     /// <summary>What measures this cell alone.</summary>
     public string Command(MoveLink link, GuestLoad load)
     {
@@ -79,7 +89,7 @@ public sealed record CompareOptions
         string only = Only.Count > 0 ? $" --only {string.Join(',', Only)}" : "";
         return string.Create(
             CultureInfo.InvariantCulture,
-            $"fabric-bench compare-qemu --runs {Runs} --link {link.Name} --workload {NameOf(load.Kind)} --memory {load.MemoryBytes / ByteSize.Mebi}M --mb {load.Filled}{rate} --modes {string.Join(',', Modes.Select(NameOf))}{only} --channels {Channels} --cap {Within.TotalSeconds:0} --accel {Accelerator}");
+            $"fabric-bench compare-qemu --runs {Runs} --link {link.Name} --workload {NameOf(load.Kind)} --memory {load.MemoryBytes / ByteSize.Mebi}M --mb {load.Filled}{rate} --modes {string.Join(',', Modes.Select(NameOf))}{only} --channels {Channels} --cap {WithinOf(link, load).TotalSeconds:0} --accel {Accelerator}");
     }
 
     public static string NameOf(MoveMode mode) => mode switch { MoveMode.PreCopy => "pre-copy", MoveMode.PostCopy => "post-copy", _ => "auto" };

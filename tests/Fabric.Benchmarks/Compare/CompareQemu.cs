@@ -13,12 +13,12 @@ public static class CompareQemu
 {
     public const string Usage = """
         fabric-bench compare-qemu [--runs 10] [--link loopback,1gbit,…] [--workload idle,read-heavy,write-heavy] [--memory 256M,1G,…] [--mb N] [--rate 5000|2x]
-                                  [--modes pre-copy,post-copy,auto] [--only MOVER,…] [--cap 30] [--channels 2] [--accel tcg|kvm] [--kernel FILE --initrd FILE] [--out DIR]
+                                  [--modes pre-copy,post-copy,auto] [--only MOVER,…] [--cap N] [--channels 2] [--accel tcg|kvm] [--kernel FILE --initrd FILE] [--out DIR]
           Every link with every memory with every workload is one table. Writes compare-qemu.md and compare-qemu.json to DIR (artifacts/bench), after every table anew.
           Movers: fabric, qemu, qemu-best. Exit 1: a move of Fabric's failed or broke the guest's memory; a bar that was missed is in the report.
           The kernel and the initrd come from guests/build.sh (FABRIC_GUEST_KERNEL, FABRIC_GUEST_INITRD) where they are not given.
           --link: loopback, or the rate of a shaped link between two network namespaces (root), such as 400mbit or 1gbit.
-          --mb: MiB that the guest fills with patterns, 85 % of what it has unless given. --cap: seconds after which a move is called off.
+          --mb: MiB that the guest fills with patterns, 85 % of what it has unless given. --cap: seconds after which a move is called off, 30 or two copies' time unless given.
           --rate: pages a second that the write-heavy guest rewrites; 0: as fast as it can; 2x: twice what the link carries.
         """;
 
@@ -55,7 +55,7 @@ public static class CompareQemu
             foreach (var (_, memory, kind) in options.Places().Where(p => p.Link == link))
             {
                 var load = options.LoadOf(link, memory, kind);
-                var cell = new Cell(link, load, options.Within, options.Command(link, load), []);
+                var cell = new Cell(link, load, options.WithinOf(link, load), options.Command(link, load), []);
                 cells.Add(cell);
                 await talk.WriteLineAsync($"\n{cell.Title}");
                 await AlternateAsync(movers, options, cell, talk, cancellation);
@@ -79,7 +79,7 @@ public static class CompareQemu
             for (int i = 0; i < turns.Count; i++)
             {
                 var (mover, mode) = turns[(i + run) % turns.Count];
-                var result = await mover.MoveAsync(new PlannedMove(guest, mode, options.Within, cell.Window), cancellation);
+                var result = await mover.MoveAsync(new PlannedMove(guest, mode, cell.Within, cell.Window), cancellation);
                 cell.Results.Add(result);
                 await talk.WriteLineAsync(Line(run, options.Runs, result));
             }
