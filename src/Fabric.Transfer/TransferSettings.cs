@@ -1,4 +1,6 @@
+using System.Collections.Frozen;
 using Fabric.Core;
+using Fabric.Migration;
 
 namespace Fabric.Transfer;
 
@@ -48,4 +50,7 @@ public sealed record TransferSettings
 
     /// <summary>Bytes that a bulk connection may hold back in the kernel while pulling, at most.</summary>
     public int PullUnsentBytes { get; init; } = 256 * 1024;
+
+    /// <summary>Page orders under which a wanted page goes alone, as in the literature: to measure against. None in production.</summary>
+    public FrozenSet<PageOrder> WithoutReadAhead { get; init; } = [];
 }

@@ -3,6 +3,7 @@ using Fabric.Actors;
 using Fabric.Api;
 using Fabric.Core;
 using Fabric.Daemon.Configuration;
+using Fabric.Daemon.Measuring;
 using Fabric.Daemon.Rehearsals;
 using Fabric.Daemon.State;
 using Fabric.Daemon.Steps;
@@ -53,6 +54,7 @@ internal sealed partial class HostRole : IAsyncDisposable
         long memory = settings.MemoryLimit ?? MemoryOf(settings.MemoryDirectory);
         var links = new LinkHome(logs, time);
         ILedgerStore ledgers = new LedgerDirectory(Path.Combine(state.Root, "ledger"));
+        var transfer = TransferSettings.Default with { WithoutReadAhead = ReadAheadSwitch.Read(Environment.GetEnvironmentVariable(ReadAheadSwitch.Variable)) };
         if (gate is not null)
             ledgers = new SteppedLedgers(ledgers, gate);
         HostAgent? agent = null;
@@ -62,7 +64,7 @@ internal sealed partial class HostRole : IAsyncDisposable
             agent = await HostAgent.StartAsync(
                 new HostAgentOptions { Name = name, MemoryDirectory = settings.MemoryDirectory, MemoryBytes = memory },
                 new HostAgentSeams(
-                    ledgers, new SocketDataPlane(data, links.Actor, TransferSettings.Default, time, logs), machines, time, () => new Random(), new ThreadPoolDispatcher(), logs),
+                    ledgers, new SocketDataPlane(data, links.Actor, transfer, time, logs), machines, time, () => new Random(), new ThreadPoolDispatcher(), logs),
                 cancellation);
             HostAnnouncer? announcer = null;
             http = await HttpService.StartAsync(

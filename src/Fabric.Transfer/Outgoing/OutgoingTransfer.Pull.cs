@@ -9,6 +9,7 @@ namespace Fabric.Transfer.Outgoing;
 public sealed partial class OutgoingTransfer
 {
     private readonly PullPlan _plan;
+    private readonly bool _readsAhead;
     private readonly WriteHistory? _history; // of the rounds, where the order asks for it; a resumed pull has none
 
     // Set once by the flow (or, on resume, before TermsAccepted is acted on) and then used by the urgent thread and the bulk senders.
@@ -166,6 +167,8 @@ public sealed partial class OutgoingTransfer
             if (kept == 0)
                 continue;
             SendUrgently(pages.AsSpan(0, kept), PageFlags.Wanted);
+            if (!_readsAhead)
+                continue;
             long fault = pull.LastFault;
             if (kept <= NeighboursOf)
                 SendUrgently(pages.AsSpan(kept, pull.ClaimAround(pages, kept, NeighbourShift)), PageFlags.None);

@@ -90,6 +90,7 @@ public sealed partial class OutgoingTransfer : IOutgoingTransfer
         _pin = memory.Pin();
         _tokenSent = resume;
         _plan = plan ?? PullPlan.Default;
+        _readsAhead = !settings.WithoutReadAhead.Contains(_plan.Order);
         _history = _plan.UsesHistory && !resume ? new WriteHistory(memory.PageCount) : null;
         _logger = logger;
         _dirty = new PageBitmap(memory.PageCount);

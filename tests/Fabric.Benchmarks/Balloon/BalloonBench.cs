@@ -22,6 +22,9 @@ public static class BalloonBench
           --bandwidth: of the slow link, bytes a second.
         """;
 
+    private static readonly TimeSpan MoveWithin = TimeSpan.FromSeconds(60);
+    private static readonly MoveMode[] Modes = [MoveMode.PreCopy, MoveMode.PostCopy];
+
     public static async Task<int> RunAsync(IReadOnlyDictionary<string, string> options, TextWriter talk, CancellationToken cancellation)
     {
         ArgumentNullException.ThrowIfNull(options);
@@ -31,7 +34,7 @@ public static class BalloonBench
         var guest = Guest(options);
         (string Link, long? Bytes)[] links = [("loopback", null), (ByteSize.Format(slow) + "/s", slow)];
         var results = new List<(string Link, BalloonUse Use, MoveResult Result)>();
-        await using (var mover = new FabricMover(TimeProvider.System))
+        await using (var mover = new FabricMover(lab: null, TimeProvider.System))
         {
             if (mover.Unavailable is { } why)
                 throw new FabricException(ErrorCodes.Unsupported, why);
@@ -39,11 +42,11 @@ public static class BalloonBench
             {
                 foreach (var (link, bytes) in links)
                 {
-                    foreach (var mode in Enum.GetValues<MoveMode>())
+                    foreach (var mode in Modes)
                     {
                         foreach (var use in Enum.GetValues<BalloonUse>())
                         {
-                            var result = await mover.MoveAsync($"{use}", guest, mode, new MigrationOptions(BandwidthBytesPerSecond: bytes, Balloon: use), cancellation);
+                            var result = await mover.MoveAsync($"{use}", new PlannedMove(guest, mode, MoveWithin, Window: TimeSpan.Zero), new MigrationOptions(BandwidthBytesPerSecond: bytes, Balloon: use), cancellation);
                             results.Add((link, use, result));
                             await talk.WriteLineAsync(Line(run, link, result));
                         }

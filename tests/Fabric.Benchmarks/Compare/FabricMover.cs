@@ -1,5 +1,7 @@
+using Fabric.Benchmarks.Lab;
 using Fabric.Benchmarks.Moving;
 using Fabric.Benchmarks.Qemu;
+using Fabric.Cli;
 using Fabric.Cli.Local;
 using Fabric.Core;
 using Fabric.Journal;
@@ -11,53 +13,59 @@ using Fabric.Wire.Api;
 namespace Fabric.Benchmarks.Compare;
 
 /// <summary>
-/// Moves the guest as an operator would: a control node and two hosts, each a process of its own, over the HTTP API. The cluster lives
+/// Moves the guest as an operator would: a control node and two hosts, each a process of its own, over the HTTP API. The hosts are in the laboratory where there is one. The cluster lives
 /// as long as this mover; every move has a fresh guest.
 /// <para>
 /// Total time is read from the journal, which is what Fabric itself answers for: from <c>destination-prepared</c> (the destination's QEMU waits) to
 /// <c>pull-completed</c> (the guest runs there and nothing is missing). The checksum of every frame is compared meanwhile.
 /// </para>
 /// </summary>
-public sealed class FabricMover(TimeProvider time) : IMover, IAsyncDisposable
+/// <param name="lab">The caller's, with both hosts; null: loopback.</param>
+/// <param name="time">The clock.</param>
+public sealed class FabricMover(LinkLab? lab, TimeProvider time) : IMover, IAsyncDisposable
 {
     private static readonly TimeSpan BootDeadline = TimeSpan.FromSeconds(60);
-    private static readonly TimeSpan MoveDeadline = TimeSpan.FromSeconds(60);
+    private static readonly TimeSpan CallOffDeadline = TimeSpan.FromSeconds(60);
     private static readonly TimeSpan MeasureDeadline = TimeSpan.FromSeconds(20);
-    private static readonly HostName Source = HostName.Parse("alpha");
-    private static readonly HostName Destination = HostName.Parse("beta");
 
     private LocalCluster? _cluster;
     private int _guests;
 
-    public string Name => "fabric";
+    public string Name => Bars.Own;
 
     public string? Unavailable { get; } = Lacking();
 
-    public Task<MoveResult> MoveAsync(GuestImage guest, MoveMode mode, CancellationToken cancellation) => MoveAsync(Name, guest, mode, MigrationOptions.Default, cancellation);
+    public bool Knows(MoveMode mode) => true;
+
+    public Task<MoveResult> MoveAsync(PlannedMove move, CancellationToken cancellation) => MoveAsync(Name, move, MigrationOptions.Default, cancellation);
 
     /// <param name="name">For the result.</param>
+    /// <param name="move">What is to be done.</param>
     /// <param name="options">All but the mode.</param>
-    public async Task<MoveResult> MoveAsync(string name, GuestImage guest, MoveMode mode, MigrationOptions options, CancellationToken cancellation)
+    /// <param name="cancellation">Ends it; the guest is removed all the same.</param>
+    public async Task<MoveResult> MoveAsync(string name, PlannedMove move, MigrationOptions options, CancellationToken cancellation)
     {
+        ArgumentNullException.ThrowIfNull(move);
         ArgumentNullException.ThrowIfNull(options);
         try
         {
             var cluster = _cluster ??= await StartAsync(cancellation);
             using var client = new ControlClient(cluster.ApiUrl);
             var vm = VmName.Parse($"guest-{++_guests}");
-            await client.CreateVmAsync(new CreateVmRequest(Spec(vm, guest), Source), cancellation);
+            await client.CreateVmAsync(new CreateVmRequest(Spec(vm, move.Guest), Pair.Source), cancellation);
             try
             {
-                return await MeasureAsync(name, cluster, client, vm, mode, options, cancellation);
+                return await MeasureAsync(name, cluster, client, vm, move, options with { Mode = ModeOf(move.Mode) }, cancellation);
             }
             finally
             {
+                await CallOffAsync(client, vm);
                 await client.DeleteVmAsync(vm, force: true, CancellationToken.None);
             }
         }
         catch (FabricException error)
         {
-            return MoveResult.Failed(name, mode, error.Message);
+            return MoveResult.Failed(name, move.Mode, error.Message);
         }
     }
 
@@ -71,20 +79,61 @@ public sealed class FabricMover(TimeProvider time) : IMover, IAsyncDisposable
     }
 
     private async Task<MoveResult> MeasureAsync(
-        string name, LocalCluster cluster, ControlClient client, VmName vm, MoveMode mode, MigrationOptions options, CancellationToken cancellation)
+        string name, LocalCluster cluster, ControlClient client, VmName vm, PlannedMove move, MigrationOptions asked, CancellationToken cancellation)
     {
-        string[] consoles = [Console(cluster, Source, vm), Console(cluster, Destination, vm)];
+        string[] consoles = [Console(cluster, Pair.Source, vm), Console(cluster, Pair.Destination, vm)];
+        await using var work = new WorkWatch(consoles, time);
         long lastBeat = await GuestConsole.WaitAsync(consoles, static log => log.IsWorkloadReady ? GuestConsole.SettledBeat(log) : null, BootDeadline, time, cancellation)
             ?? throw new FabricException(ErrorCodes.DeadlineExceeded, $"The guest was not ready within {BootDeadline.TotalSeconds:0} s.");
-        var asked = options with { Mode = mode == MoveMode.PreCopy ? MigrationMode.PreCopy : MigrationMode.PostCopy };
-        var ended = await Moves.EndedAsync(client, new MigrateRequest(vm, Destination, asked, Guid.NewGuid()), MoveDeadline, time, cancellation);
-        if (ended.State != "completed")
-            return MoveResult.Failed(name, mode, $"{ended.State}: {ended.Error?.Message}");
-        var (seen, clean) = await GuestConsole.ViewAsync(consoles, lastBeat, MeasureDeadline, time, cancellation);
+        await work.SettledAsync(cancellation);
+        var start = work.Now;
+        MigrationReport ended;
+        try
+        {
+            ended = await Moves.EndedAsync(client, new MigrateRequest(vm, Pair.Destination, asked, Guid.NewGuid()), move.Within, time, cancellation);
+        }
+        catch (FabricException late) when (late.Error.Code == ErrorCodes.DeadlineExceeded)
+        {
+            return MoveResult.Endless(name, move.Mode, move.Within);
+        }
+
+        if (ended.State != MigrationStates.Completed)
+            return MoveResult.Failed(name, move.Mode, $"{ended.State}: {ended.Error?.Message}");
+        var (seen, sound) = await GuestConsole.ViewAsync(consoles, lastBeat, MeasureDeadline, time, cancellation);
+        double? lost = move.Window > TimeSpan.Zero ? await work.MostLostMsAsync(start, move.Window, cancellation) : null;
         double total = await TotalAsync(cluster, ended.Id, cancellation);
+        double downtime = ended.DowntimeMs ?? throw new FabricException(ErrorCodes.Corrupt, "The migration's record has no downtime.");
         return new MoveResult(
-            name, mode, total, ended.DowntimeMs ?? throw new FabricException(ErrorCodes.Corrupt, "The migration's record has no downtime."), ended.DowntimeMs, seen?.StoppedMs, seen?.LargestGapMs, ended.Memory.WireBytes, ended.Rounds, ended.Verified, clean);
+            name, move.Mode, total, downtime, downtime, seen?.StoppedMs, seen?.LargestGapMs, LostWorkMs: null, ended.Memory.WireBytes, ended.Rounds,
+            ended.Verified, sound).After(lost, GuestConsole.Read(consoles).IsClean);
     }
+
+    /// <summary>A guest is deleted when nothing moves it: a migration that did not end in its time, or was interrupted, is aborted, and one that is past that is waited for.</summary>
+    private async Task CallOffAsync(ControlClient client, VmName vm)
+    {
+        using var deadline = new CancellationTokenSource(CallOffDeadline, time);
+        try
+        {
+            var asked = new HashSet<MigrationId>();
+            for (long version = 0; (await client.MigrationsAsync(deadline.Token)).FirstOrDefault(m => m.Vm == vm && !MigrationStates.IsFinal(m)) is { } open;)
+            {
+                if (asked.Add(open.Id))
+                    await client.AbortAsync(open.Id.ToString(), "the benchmark does not wait any longer", deadline.Token);
+                version = await client.WaitChangeAsync(version, TimeSpan.FromMilliseconds(500), deadline.Token);
+            }
+        }
+        catch (Exception unable) when (unable is FabricException or OperationCanceledException)
+        {
+            // The deletion that follows is by force, and says what is wrong.
+        }
+    }
+
+    private static MigrationMode ModeOf(MoveMode mode) => mode switch
+    {
+        MoveMode.PreCopy => MigrationMode.PreCopy,
+        MoveMode.PostCopy => MigrationMode.PostCopy,
+        _ => MigrationMode.Auto,
+    };
 
     private async Task<double> TotalAsync(LocalCluster cluster, MigrationId id, CancellationToken cancellation)
     {
@@ -104,7 +153,10 @@ public sealed class FabricMover(TimeProvider time) : IMover, IAsyncDisposable
     private async Task<LocalCluster> StartAsync(CancellationToken cancellation)
     {
         string directory = Directory.CreateTempSubdirectory("fabric-cmp-").FullName;
-        var options = new LocalClusterOptions { Directory = directory, Daemon = DaemonProgram.Find(Environment.GetEnvironmentVariable), Hosts = 2, Ephemeral = true };
+        var topology = ClusterTopology.Of(controls: 1, hosts: Pair.Hosts.Count, database: null);
+        var options = new LocalClusterOptions { Directory = directory, Daemon = DaemonProgram.Find(Environment.GetEnvironmentVariable), Topology = topology, Ephemeral = true };
+        if (lab is not null)
+            options = options with { Places = lab.Places(topology.Controls) };
         var cluster = LocalCluster.Create(options, time, new Random());
         _cluster = cluster;
         await cluster.StartAsync(cancellation);

@@ -6,13 +6,8 @@ using Fabric.Core;
 
 namespace Fabric.Benchmarks.Compare;
 
-/// <summary>One row: a mover in a mode, over all its runs that did not fail.</summary>
-public sealed record ReportRow(
-    string Mover, MoveMode Mode, int Runs, int Failures, Statistics? TotalMs, Statistics? DowntimeMs, Statistics? GuestStoppedMs, Statistics? GuestGapMs,
-    Statistics? WireMebibytes, double? TotalRatio, double? DowntimeRatio, bool AllVerified, bool AllClean);
-
-/// <summary>The comparison as numbers (JSON) and for people (Markdown).</summary>
-public sealed record Report(string Machine, string Guest, int RunsEach, string Baseline, IReadOnlyList<ReportRow> Rows, IReadOnlyList<MoveResult> Results)
+/// <summary>The comparison as numbers (JSON) and for people (Markdown): a table and a list of verdicts for each cell.</summary>
+public sealed record Report(string Machine, int RunsEach, IReadOnlyList<Cell> Cells)
 {
     private static readonly JsonSerializerOptions Json = new()
     {
@@ -21,60 +16,80 @@ public sealed record Report(string Machine, string Guest, int RunsEach, string B
         Converters = { new JsonStringEnumConverter(JsonNamingPolicy.KebabCaseLower) },
     };
 
-    /// <param name="baseline">The mover that ratios are taken against, mode by mode.</param>
-    public static Report Of(string machine, string guest, int runsEach, string baseline, IReadOnlyList<MoveResult> results)
-    {
-        var rows = new List<ReportRow>();
-        foreach (var group in results.GroupBy(r => (r.Mode, r.Mover)).OrderBy(g => g.Key.Mode).ThenBy(g => g.Key.Mover, StringComparer.Ordinal))
+    public string ToJson() => JsonSerializer.Serialize(
+        new
         {
-            MoveResult[] good = [.. group.Where(r => r.Failure is null)];
-            MoveResult[] compared = [.. results.Where(r => r.Failure is null && r.Mode == group.Key.Mode && r.Mover == baseline)];
-            var total = Statistics.Of(good.Select(r => r.TotalMs));
-            var downtime = Statistics.Of(good.Select(r => r.DowntimeMs));
-            rows.Add(new ReportRow(
-                group.Key.Mover,
-                group.Key.Mode,
-                good.Length,
-                group.Count() - good.Length,
-                total,
-                downtime,
-                Statistics.Of(good.Where(r => r.GuestStoppedMs is not null).Select(r => r.GuestStoppedMs!.Value)),
-                Statistics.Of(good.Where(r => r.GuestGapMs is not null).Select(r => r.GuestGapMs!.Value)),
-                Statistics.Of(good.Select(r => r.WireBytes / (double)ByteSize.Mebi)),
-                Ratio(total, Statistics.Of(compared.Select(r => r.TotalMs))),
-                Ratio(downtime, Statistics.Of(compared.Select(r => r.DowntimeMs))),
-                good.Length > 0 && good.All(r => r.Verified == true),
-                good.Length > 0 && good.All(r => r.GuestClean)));
-        }
-
-        return new Report(machine, guest, runsEach, baseline, rows, results);
-    }
-
-    public string ToJson() => JsonSerializer.Serialize(this, Json);
+            Machine,
+            RunsEach,
+            Cells = Cells.Select(static c => new
+            {
+                Link = c.Link.Name,
+                c.Link.Shape?.BitsPerSecond,
+                c.Load,
+                c.Load.Append,
+                c.Command,
+                CapSeconds = c.Within.TotalSeconds,
+                WindowSeconds = c.Window.TotalSeconds,
+                Rows = c.Rows(),
+                Verdicts = Bars.Of(c),
+                c.Results,
+            }),
+        },
+        Json);
 
     public string ToMarkdown()
     {
         var text = new StringBuilder();
-        text.Append(CultureInfo.InvariantCulture, $"# Fabric beside QEMU's own migration\n\nMachine: {Machine}\n\nGuest: `{Guest}`, {RunsEach} alternating runs each, every run with a freshly booted guest.\n\n");
+        text.Append(CultureInfo.InvariantCulture, $"# Fabric beside QEMU's own migration\n\nMachine: {Machine}. {RunsEach} alternating runs each, every run with a freshly booted guest.\n\n");
         text.Append("Times in ms: median (least – most). Total: destination waits for the state → all is there and the guest runs. Downtime: vCPUs stopped → vCPUs run, ");
-        text.Append("by QEMU's events or the agents' records. Stopped: the same as the guest saw it by the host's clock. Gap: longest time in which the running guest could not go on.\n\n");
-        text.Append(CultureInfo.InvariantCulture, $"| mode | mover | runs | total | × {Baseline} | downtime | × {Baseline} | stopped (guest) | gap (guest) | MiB on the wire | content check | guest's memory |\n");
-        text.Append("|---|---|---|---|---|---|---|---|---|---|---|---|\n");
-        foreach (var row in Rows)
-        {
-            text.Append(CultureInfo.InvariantCulture, $"| {(row.Mode == MoveMode.PreCopy ? "pre-copy" : "post-copy")} | {row.Mover} | {row.Runs}{(row.Failures > 0 ? $" (+{row.Failures} failed)" : "")} ");
-            text.Append(CultureInfo.InvariantCulture, $"| {Show(row.TotalMs)} | {Show(row.TotalRatio)} | {Show(row.DowntimeMs)} | {Show(row.DowntimeRatio)} | {Show(row.GuestStoppedMs)} | {Show(row.GuestGapMs)} ");
-            text.Append(CultureInfo.InvariantCulture, $"| {Show(row.WireMebibytes)} | {(row.AllVerified ? "yes" : "none")} | {(row.AllClean ? "clean" : "ERRORS")} |\n");
-        }
-
-        foreach (var failure in Results.Where(r => r.Failure is not null).GroupBy(r => (r.Mover, r.Mode, r.Failure)))
-            text.Append(CultureInfo.InvariantCulture, $"\nFailed {failure.Count()}×: {failure.Key.Mover}, {failure.Key.Mode}: {failure.Key.Failure}\n");
+        text.Append("by QEMU's events or the agents' records. Stopped: the same as the guest saw it by the host's clock. Gap: longest time in which the running guest could not go on. ");
+        text.Append("Work lost: how far the guest's work fell behind its pace before the move, at most, within a window that is the same for all (docs/TESTING.md). ");
+        text.Append("qemu: its defaults; qemu-best: no bandwidth cap, multifd in pre-copy, postcopy-preempt in post-copy.\n");
+        AppendSummary(text);
+        foreach (var cell in Cells.Where(static c => c.Results.Count > 0))
+            AppendCell(text, cell);
         return text.ToString();
     }
 
-    private static double? Ratio(Statistics? value, Statistics? baseline) => value is null || baseline is null || baseline.Median <= 0 ? null : value.Median / baseline.Median;
+    private void AppendSummary(StringBuilder text)
+    {
+        var all = Cells.SelectMany(static c => Bars.Of(c).Select(v => (cell: c, verdict: v))).ToList();
+        if (all.Count == 0)
+            return;
+        text.Append(CultureInfo.InvariantCulture, $"\nBars: {all.Count(static v => v.verdict.Met == true)} met, {all.Count(static v => v.verdict.Met == false)} not met.\n");
+        foreach (var (cell, verdict) in all.Where(static v => v.verdict.Met == false))
+            text.Append(CultureInfo.InvariantCulture, $"- not met: {cell.Title}: {verdict.Bar} {verdict.Needed}: {verdict.Figure}\n");
+    }
+
+    private static void AppendCell(StringBuilder text, Cell cell)
+    {
+        text.Append(CultureInfo.InvariantCulture, $"\n## {cell.Title}\n\n    {cell.Command}\n\n");
+        text.Append(CultureInfo.InvariantCulture, $"Guest: `{cell.Load.Append}`: {cell.Load.Filled} of {cell.Load.MemoryBytes / ByteSize.Mebi} MiB are filled with patterns, no page like another. ");
+        if (cell.Window > TimeSpan.Zero)
+            text.Append(CultureInfo.InvariantCulture, $"Work is looked at for {cell.Window.TotalSeconds:0} s from the start of the move. ");
+        text.Append(CultureInfo.InvariantCulture, $"A move is called off after {cell.Within.TotalSeconds:0} s.\n\n");
+        text.Append("| mode | mover | runs | total | × qemu | downtime | × qemu | stopped (guest) | gap (guest) | work lost | MiB on the wire | content check | guest's memory |\n");
+        text.Append("|---|---|---|---|---|---|---|---|---|---|---|---|---|\n");
+        var rows = cell.Rows();
+        foreach (var row in rows)
+            AppendRow(text, row, rows.FirstOrDefault(r => r.Mover == "qemu" && r.Mode == row.Mode));
+        text.Append("\n| bar | needed | figure | verdict |\n|---|---|---|---|\n");
+        foreach (var verdict in Bars.Of(cell))
+            text.Append(CultureInfo.InvariantCulture, $"| {verdict.Bar} | {verdict.Needed} | {verdict.Figure} | {(verdict.Met switch { true => "met", false => "**not met**", null => "–" })} |\n");
+        foreach (var failure in cell.Results.Where(static r => r is { Failure: not null, NoEnd: false }).GroupBy(static r => (r.Mover, r.Mode, r.Failure)))
+            text.Append(CultureInfo.InvariantCulture, $"\nFailed {failure.Count()}×: {failure.Key.Mover}, {CompareOptions.NameOf(failure.Key.Mode)}: {failure.Key.Failure}\n");
+    }
+
+    private static void AppendRow(StringBuilder text, ReportRow row, ReportRow? baseline)
+    {
+        string others = (row.NoEnds > 0 ? $" (+{row.NoEnds} without end)" : "") + (row.Failures > 0 ? $" (+{row.Failures} failed)" : "");
+        text.Append(CultureInfo.InvariantCulture, $"| {CompareOptions.NameOf(row.Mode)} | {row.Mover} | {row.Runs}{others} ");
+        text.Append(CultureInfo.InvariantCulture, $"| {Show(row.TotalMs)} | {Ratio(row.TotalMs, baseline?.TotalMs)} | {Show(row.DowntimeMs)} | {Ratio(row.DowntimeMs, baseline?.DowntimeMs)} | {Show(row.GuestStoppedMs)} | {Show(row.GuestGapMs)} ");
+        text.Append(CultureInfo.InvariantCulture, $"| {row.LostWorkMs?.ToText("0") ?? "–"} | {Show(row.WireMebibytes)} | {(row.AllVerified ? "yes" : "none")} | {(row.Runs == 0 ? "–" : row.AllClean ? "clean" : "ERRORS")} |\n");
+    }
 
     private static string Show(Statistics? value) => value?.ToText() ?? "–";
 
-    private static string Show(double? ratio) => ratio is null ? "–" : string.Create(CultureInfo.InvariantCulture, $"{ratio:0.00}");
+    private static string Ratio(Statistics? value, Statistics? baseline) =>
+        value is null || baseline is null || baseline.Median <= 0 ? "–" : (value.Median / baseline.Median).ToString("0.00", CultureInfo.InvariantCulture);
 }

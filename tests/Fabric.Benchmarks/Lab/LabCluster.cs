@@ -1,3 +1,4 @@
+using System.Collections.ObjectModel;
 using Fabric.Benchmarks.Moving;
 using Fabric.Cli.Local;
 using Fabric.Core;
@@ -32,7 +33,11 @@ public sealed class LabCluster : IAsyncDisposable
 
     /// <param name="hosts">How many.</param>
     /// <param name="shape">Of every host's link; null: as fast as this machine is.</param>
-    public static async Task<LabCluster> StartAsync(int hosts, LinkShape? shape, TimeProvider time, CancellationToken cancellation)
+    /// <param name="time">The clock.</param>
+    /// <param name="cancellation">Ends the start; nothing is left then.</param>
+    /// <param name="environment">Variables of every daemon; null: none of its own.</param>
+    public static async Task<LabCluster> StartAsync(
+        int hosts, LinkShape? shape, TimeProvider time, CancellationToken cancellation, IReadOnlyDictionary<string, string>? environment = null)
     {
         var topology = ClusterTopology.Of(controls: 1, hosts, database: null);
         var lab = LinkLab.Build([.. topology.Hosts.Select(static h => h.Name)], shape);
@@ -46,6 +51,7 @@ public sealed class LabCluster : IAsyncDisposable
                 Topology = topology,
                 Places = lab.Places(topology.Controls),
                 Ephemeral = true,
+                Environment = environment ?? ReadOnlyDictionary<string, string>.Empty,
             };
             cluster = LocalCluster.Create(options, time, new Random());
             await cluster.StartAsync(cancellation);

@@ -8,10 +8,10 @@ using Fabric.Wire.Api;
 namespace Fabric.Benchmarks.Paper;
 
 /// <summary>
-/// One guest, moved by post-copy under each page order in turn, over a link of a given rate. The orders alternate and each round begins with another one, so that a machine that gets slower favours
+/// One guest, moved by post-copy under each page order in turn, over the laboratory's link. The orders alternate and each round begins with another one, so that a machine that gets slower favours
 /// none; before each move the guest has gone over all of its memory again.
 /// </summary>
-internal sealed class FaultTable(LocalCluster cluster, ControlClient client, long rate, Action<string> say)
+internal sealed class FaultTable(LocalCluster cluster, ControlClient client, Action<string> say)
 {
     public async Task<IReadOnlyList<FaultRow>> MeasureAsync(VmSpec spec, int mebibytes, IReadOnlyList<PageOrder> orders, int runs, CancellationToken cancellation)
     {
@@ -26,7 +26,7 @@ internal sealed class FaultTable(LocalCluster cluster, ControlClient client, lon
                 {
                     var order = orders[(i + run) % orders.Count];
                     await guest.CheckedAsync(cancellation);
-                    var report = await guest.MoveAsync(new MigrationOptions(MigrationMode.PostCopy, BandwidthBytesPerSecond: rate, Order: order, Reason: "paper"), cancellation);
+                    var report = await guest.MoveAsync(new MigrationOptions(MigrationMode.PostCopy, Order: order, Reason: "paper"), cancellation);
                     moves[order].Add(report);
                     say(Line(spec, order, report));
                 }
@@ -46,5 +46,5 @@ internal sealed class FaultTable(LocalCluster cluster, ControlClient client, lon
 
     private static string Line(VmSpec spec, PageOrder order, MigrationReport report) => string.Create(
         CultureInfo.InvariantCulture,
-        $"{spec.Name,-16} {order,-16} total {report.TotalMs,7:0} ms  downtime {report.DowntimeMs,6:0.0} ms  network {report.Faults.Network,6}  minor {report.Faults.Minor,6}  stall {report.Faults.StallMs,7:0} ms  {ByteSize.Format(report.Memory.WireBytes),9}");
+        $"{spec.Name,-16} {PaperOrders.NameOf(order),-23} total {report.TotalMs,7:0} ms  downtime {report.DowntimeMs,6:0.0} ms  network {report.Faults.Network,6}  minor {report.Faults.Minor,6}  stall {report.Faults.StallMs,7:0} ms  pages {report.Memory.PagesSent,7}");
 }

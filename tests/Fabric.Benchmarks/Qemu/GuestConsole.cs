@@ -5,6 +5,8 @@ namespace Fabric.Benchmarks.Qemu;
 /// <summary>Reads the serial logs of a guest, the source's first; a line torn by the move becomes whole again.</summary>
 internal static class GuestConsole
 {
+    private const int BeatsAfter = 4;
+
     private static readonly TimeSpan Between = TimeSpan.FromMilliseconds(100);
 
     public static HeartbeatLog Read(IEnumerable<string> files)
@@ -29,22 +31,25 @@ internal static class GuestConsole
         return log.IsReady && log.DowntimeBetween(sample, sample) is not null ? log.Beats[^1].GuestMs : null;
     }
 
-    /// <summary>How the guest saw a move that is over: the first log is the source's. Seen is null when the guest does not say in time.</summary>
-    public static async Task<(GuestDowntime? Seen, bool Clean)> ViewAsync(IReadOnlyList<string> files, long lastBeat, TimeSpan deadline, TimeProvider time, CancellationToken cancellation)
+    /// <summary>
+    /// How the guest saw a move that is over: the first log is the source's. Seen is null when it does not say in time. Sound: it has found no error, and goes on beating; a guest that says nothing any
+    /// more has lost its memory too.
+    /// </summary>
+    public static async Task<(GuestDowntime? Seen, bool Sound)> ViewAsync(IReadOnlyList<string> files, long lastBeat, TimeSpan deadline, TimeProvider time, CancellationToken cancellation)
     {
         int beatsBefore = Read(files.Take(1)).Beats.Count;
-        bool clean = true;
+        bool sound = false;
         var seen = await WaitAsync<GuestDowntime>(
             files,
             log =>
             {
-                clean = log.IsClean;
+                sound = log.IsClean && log.Beats.Count >= beatsBefore + BeatsAfter;
                 return log.Beats.Count > beatsBefore ? log.DowntimeBetween(lastBeat, log.Beats[beatsBefore].GuestMs) : null;
             },
             deadline,
             time,
             cancellation);
-        return (seen, clean);
+        return (seen, sound);
     }
 
     /// <summary>Reads again and again until the answer is there; null when the deadline passes first.</summary>

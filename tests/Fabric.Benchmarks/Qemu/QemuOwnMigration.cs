@@ -1,5 +1,7 @@
 using System.Globalization;
 using Fabric.Benchmarks.Compare;
+using Fabric.Benchmarks.Lab;
+using Fabric.Cli.Local;
 using Fabric.Core;
 
 namespace Fabric.Benchmarks.Qemu;
@@ -15,12 +17,11 @@ public enum QemuTuning
 }
 
 /// <summary>
-/// The other side of the comparison: plain QEMU processes, moved by QEMU itself over loopback TCP, as Fabric's pages travel.
+/// The other side of the comparison: plain QEMU processes, moved by QEMU itself over TCP, on the way that Fabric's pages travel: loopback, or each in its host's namespace of the laboratory.
 /// </summary>
-public sealed class QemuOwnMigration(QemuTuning tuning, int multifdChannels, TimeProvider time) : IMover
+public sealed class QemuOwnMigration(QemuTuning tuning, int multifdChannels, LinkLab? lab, TimeProvider time) : IMover
 {
     private static readonly TimeSpan BootDeadline = TimeSpan.FromSeconds(60);
-    private static readonly TimeSpan MoveDeadline = TimeSpan.FromSeconds(60);
     private static readonly TimeSpan MeasureDeadline = TimeSpan.FromSeconds(20);
 
     public string Name => tuning == QemuTuning.Defaults ? "qemu" : "qemu-best";
@@ -30,19 +31,33 @@ public sealed class QemuOwnMigration(QemuTuning tuning, int multifdChannels, Tim
             ? null
             : "qemu-system-x86_64 is not installed: run deploy/install-prerequisites.sh";
 
-    public async Task<MoveResult> MoveAsync(GuestImage guest, MoveMode mode, CancellationToken cancellation)
+    /// <summary>QEMU does as it is told.</summary>
+    public bool Knows(MoveMode mode) => mode != MoveMode.Auto;
+
+    public async Task<MoveResult> MoveAsync(PlannedMove move, CancellationToken cancellation)
     {
+        ArgumentNullException.ThrowIfNull(move);
         string directory = Directory.CreateTempSubdirectory("fq").FullName;
         try
         {
-            await using var source = await QemuProcess.StartAsync(guest, "source", directory, incoming: false, time, cancellation);
-            long lastBeat = await WaitForWorkloadAsync(source, guest, cancellation);
-            await using var destination = await QemuProcess.StartAsync(guest, "destination", directory, incoming: true, time, cancellation);
-            return await MeasureAsync(source, destination, mode, lastBeat, cancellation);
+            await using var source = await QemuProcess.StartAsync(move.Guest, "source", directory, Pair.Place(lab, Pair.Source).Enter, incoming: false, time, cancellation);
+            await using var work = new WorkWatch([source.ConsoleLog, QemuProcess.ConsoleLogOf("destination", directory)], time);
+            long lastBeat = await WaitForWorkloadAsync(source, cancellation);
+            await work.SettledAsync(cancellation);
+
+            // Starting the destination is part of a move, and takes of the same processors.
+            var start = work.Now;
+            var place = Pair.Place(lab, Pair.Destination);
+            await using var destination = await QemuProcess.StartAsync(move.Guest, "destination", directory, place.Enter, incoming: true, time, cancellation);
+            var result = await MeasureAsync(source, destination, place, move, lastBeat, cancellation);
+            if (result.Failure is not null)
+                return result;
+            double? lost = move.Window > TimeSpan.Zero ? await work.MostLostMsAsync(start, move.Window, cancellation) : null;
+            return result.After(lost, GuestConsole.Read([source.ConsoleLog, destination.ConsoleLog]).IsClean);
         }
         catch (FabricException error)
         {
-            return MoveResult.Failed(Name, mode, error.Message);
+            return MoveResult.Failed(Name, move.Mode, error.Message);
         }
         finally
         {
@@ -50,41 +65,46 @@ public sealed class QemuOwnMigration(QemuTuning tuning, int multifdChannels, Tim
         }
     }
 
-    private async Task<MoveResult> MeasureAsync(QemuProcess source, QemuProcess destination, MoveMode mode, long lastBeat, CancellationToken cancellation)
+    private async Task<MoveResult> MeasureAsync(QemuProcess source, QemuProcess destination, MemberPlace place, PlannedMove move, long lastBeat, CancellationToken cancellation)
     {
-        await ConfigureAsync(source, mode, cancellation);
-        await ConfigureAsync(destination, mode, cancellation);
-        await destination.ExecuteAsync("migrate-incoming", """{"uri":"tcp:127.0.0.1:0"}""", cancellation);
+        await ConfigureAsync(source, move.Mode, cancellation);
+        await ConfigureAsync(destination, move.Mode, cancellation);
+        await destination.ExecuteAsync("migrate-incoming", $$"""{"uri":"tcp:{{place.Address}}:0"}""", cancellation);
         int port = await PortAsync(destination, cancellation);
 
         // From here on the destination waits for the state.
         long begun = time.GetTimestamp();
-        await source.ExecuteAsync("migrate", $$"""{"uri":"tcp:127.0.0.1:{{port}}"}""", cancellation);
-        if (mode == MoveMode.PostCopy)
+        await source.ExecuteAsync("migrate", $$"""{"uri":"tcp:{{place.Address}}:{{port}}"}""", cancellation);
+        try
         {
-            await source.MigrationActive.Task.WaitAsync(MoveDeadline, time, cancellation);
-            await source.ExecuteAsync("migrate-start-postcopy", null, cancellation);
+            using var deadline = new CancellationTokenSource(move.Within, time);
+            using var either = CancellationTokenSource.CreateLinkedTokenSource(cancellation, deadline.Token);
+            if (await EndedAsync(source, destination, move.Mode, either.Token) is { } failure)
+                return MoveResult.Failed(Name, move.Mode, failure);
+        }
+        catch (OperationCanceledException) when (!cancellation.IsCancellationRequested)
+        {
+            // Both processes are ended by their owner.
+            return MoveResult.Endless(Name, move.Mode, move.Within);
         }
 
-        string? failure = await EndedAsync(source, destination, cancellation);
-        if (failure is not null)
-            return MoveResult.Failed(Name, mode, failure);
         long ended = Math.Max(Math.Max(source.MigrationEndedAt, destination.MigrationEndedAt), destination.ResumedAt);
         var statistics = await source.ExecuteAsync("query-migrate", null, cancellation);
         var ram = statistics.GetProperty("ram");
-        var (seen, clean) = await GuestConsole.ViewAsync([source.ConsoleLog, destination.ConsoleLog], lastBeat, MeasureDeadline, time, cancellation);
+        var (seen, sound) = await GuestConsole.ViewAsync([source.ConsoleLog, destination.ConsoleLog], lastBeat, MeasureDeadline, time, cancellation);
         return new MoveResult(
             Name,
-            mode,
+            move.Mode,
             time.GetElapsedTime(begun, ended).TotalMilliseconds,
             time.GetElapsedTime(source.StoppedAt, destination.ResumedAt).TotalMilliseconds,
             statistics.TryGetProperty("downtime", out var downtime) ? downtime.GetDouble() : null,
             seen?.StoppedMs,
             seen?.LargestGapMs,
+            LostWorkMs: null,
             ram.GetProperty("transferred").GetInt64(),
             ram.GetProperty("dirty-sync-count").GetInt64(),
             Verified: null,
-            clean);
+            sound);
     }
 
     private async Task ConfigureAsync(QemuProcess machine, MoveMode mode, CancellationToken cancellation)
@@ -120,32 +140,24 @@ public sealed class QemuOwnMigration(QemuTuning tuning, int multifdChannels, Tim
     }
 
     /// <summary>Null when both ends are done and the guest runs at the destination; else what happened instead.</summary>
-    private async Task<string?> EndedAsync(QemuProcess source, QemuProcess destination, CancellationToken cancellation)
+    private static async Task<string?> EndedAsync(QemuProcess source, QemuProcess destination, MoveMode mode, CancellationToken cancellation)
     {
-        try
+        if (mode == MoveMode.PostCopy)
         {
-            string status = await source.MigrationEnded.Task.WaitAsync(MoveDeadline, time, cancellation);
-            if (status != "completed")
-                return $"QEMU's migration ended as '{status}'.";
-            await destination.MigrationEnded.Task.WaitAsync(MoveDeadline, time, cancellation);
-            await destination.Resumed.Task.WaitAsync(MoveDeadline, time, cancellation);
-            return null;
+            await source.MigrationActive.Task.WaitAsync(cancellation);
+            await source.ExecuteAsync("migrate-start-postcopy", null, cancellation);
         }
-        catch (TimeoutException)
-        {
-            return $"QEMU's migration did not converge within {MoveDeadline.TotalSeconds:0} s.";
-        }
+
+        string status = await source.MigrationEnded.Task.WaitAsync(cancellation);
+        if (status != "completed")
+            return $"QEMU's migration ended as '{status}'.";
+        await destination.MigrationEnded.Task.WaitAsync(cancellation);
+        await destination.Resumed.Task.WaitAsync(cancellation);
+        return null;
     }
 
     /// <summary>Waits until the workload has laid out its memory and the guest knows the host's clock; returns its last beat.</summary>
-    private async Task<long> WaitForWorkloadAsync(QemuProcess source, GuestImage guest, CancellationToken cancellation)
-    {
-        bool idle = !guest.Append.Contains("fabric.workload=", StringComparison.Ordinal) || guest.Append.Contains("=idle", StringComparison.Ordinal);
-        return await GuestConsole.WaitAsync(
-            [source.ConsoleLog],
-            log => idle || log.IsWorkloadReady ? GuestConsole.SettledBeat(log) : null,
-            BootDeadline,
-            time,
-            cancellation) ?? throw new FabricException(ErrorCodes.DeadlineExceeded, $"The guest was not ready within {BootDeadline.TotalSeconds:0} s.");
-    }
+    private async Task<long> WaitForWorkloadAsync(QemuProcess source, CancellationToken cancellation) =>
+        await GuestConsole.WaitAsync([source.ConsoleLog], static log => log.IsWorkloadReady ? GuestConsole.SettledBeat(log) : null, BootDeadline, time, cancellation)
+            ?? throw new FabricException(ErrorCodes.DeadlineExceeded, $"The guest was not ready within {BootDeadline.TotalSeconds:0} s.");
 }

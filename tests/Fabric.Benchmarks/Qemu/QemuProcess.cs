@@ -45,13 +45,23 @@ internal sealed class QemuProcess : IAsyncDisposable
 
     public long MigrationEndedAt => Volatile.Read(ref _standsAt);
 
+    /// <summary>Where the machine of that name writes what its guest says.</summary>
+    public static string ConsoleLogOf(string name, string directory) => Path.Combine(directory, name + ".log");
+
+    /// <param name="guest">What is booted, or awaited.</param>
+    /// <param name="name">Of its files.</param>
+    /// <param name="directory">For them.</param>
+    /// <param name="enter">Words before the command, which must give way to it: where it runs.</param>
+    /// <param name="incoming">It waits for a migration.</param>
+    /// <param name="time">The clock.</param>
+    /// <param name="cancellation">Ends it.</param>
     /// <exception cref="FabricException">machine-failed, with QEMU's words.</exception>
-    public static async Task<QemuProcess> StartAsync(GuestImage guest, string name, string directory, bool incoming, TimeProvider time, CancellationToken cancellation)
+    public static async Task<QemuProcess> StartAsync(
+        GuestImage guest, string name, string directory, IReadOnlyList<string> enter, bool incoming, TimeProvider time, CancellationToken cancellation)
     {
-        string qmp = Path.Combine(directory, name + ".qmp"), log = Path.Combine(directory, name + ".log"), errors = Path.Combine(directory, name + ".err");
-        var start = new ProcessStartInfo("qemu-system-x86_64") { UseShellExecute = false, RedirectStandardError = true, RedirectStandardInput = true };
-        foreach (string argument in Arguments(guest, name, qmp, log, incoming))
-            start.ArgumentList.Add(argument);
+        string qmp = Path.Combine(directory, name + ".qmp"), log = ConsoleLogOf(name, directory), errors = Path.Combine(directory, name + ".err");
+        List<string> command = [.. enter, "qemu-system-x86_64", .. Arguments(guest, name, qmp, log, incoming)];
+        var start = new ProcessStartInfo(command[0], command.Skip(1)) { UseShellExecute = false, RedirectStandardError = true, RedirectStandardInput = true };
         var process = Process.Start(start) ?? throw new FabricException(ErrorCodes.MachineFailed, "QEMU did not start.");
         process.StandardInput.Close();
         process.ErrorDataReceived += (_, line) => AppendLine(errors, line.Data);

@@ -93,4 +93,36 @@ public sealed class PullOrderTests
         await pair.Running;
         Assert.Equal([700, 3, 1500], installed);
     }
+
+    /// <summary>
+    /// Two pages are read while the device state is loaded, when nothing is pushed yet. What goes along with the first is on the urgent connection before the second, so it has arrived by then.
+    /// </summary>
+    [Theory(Timeout = 60_000)]
+    [InlineData(PageOrder.PushOnly, 2, 2)]
+    [InlineData(PageOrder.DualMulti, 9, 16)]
+    public async Task Under_an_order_without_read_ahead_a_wanted_page_comes_alone(PageOrder order, int least, int most)
+    {
+        TransferSettings settings = new() { SilenceDeadline = TimeSpan.FromSeconds(5), SliceMilliseconds = 50, WithoutReadAhead = [PageOrder.PushOnly] };
+        await using TransferPair pair = new(2000, bulk: 1, settings: settings) { Plan = new PullPlan(order) };
+        for (long page = 0; page < 2000; page++)
+            pair.Source.GuestWrite(page, 1);
+        long installed = 0;
+        pair.Destination.WhenInstalled = run => Interlocked.Add(ref installed, run.Count);
+        long forTwoPages = 0;
+        pair.WhileLoading = () => Task.Factory.StartNew(
+            () =>
+            {
+                pair.Destination.GuestRead(500);
+                pair.Destination.GuestRead(1500);
+                forTwoPages = Interlocked.Read(ref installed);
+            },
+            TaskCreationOptions.LongRunning);
+        await pair.ConnectAsync();
+        await pair.FinishAsync(HandOverKind.Pull);
+        await pair.TokenAsync();
+        await pair.Outgoing.ServePullAsync(default);
+        await pair.Running;
+        Assert.InRange(forTwoPages, least, most);
+        Assert.Empty(pair.Differences());
+    }
 }
