@@ -2,6 +2,12 @@ using System.Runtime.InteropServices;
 
 namespace Fabric.Native;
 
+/// <summary>What the kernel has seen of a TCP connection's path.</summary>
+/// <param name="RoundTrip">Of late, smoothed.</param>
+/// <param name="ShortestRoundTrip">Of the last minutes.</param>
+/// <param name="DeliveredBytes">Acknowledged by the peer since the connection was made.</param>
+public readonly record struct PathReading(TimeSpan RoundTrip, TimeSpan ShortestRoundTrip, long DeliveredBytes);
+
 /// <summary>
 /// Scatter/gather socket calls straight between sockets and memory outside the garbage collector. The calls block, so they never suppress the
 /// GC transition; a thread that waits in one of them is ended by <c>shutdown</c> of the socket from another thread.
@@ -18,7 +24,9 @@ public static unsafe partial class SocketIo
     private const int SolSocket = 1;
     private const int ReceiveTimeout = 20;
     private const int SendTimeout = 21;
+    private const int MaxPacingRate = 47;
     private const int ProtocolTcp = 6;
+    private const int TcpInfoOption = 11;
     private const int TcpCongestion = 13;
     private const int TcpNotSentLowWater = 25;
 
@@ -55,6 +63,27 @@ public static unsafe partial class SocketIo
         // SAFETY: the name is constant data; the call reads its three bytes.
         fixed (byte* first = name)
             _ = Libc.SetOption(descriptor, ProtocolTcp, TcpCongestion, first, (uint)name.Length);
+    }
+
+    /// <summary>Has the kernel send no faster than that, however fast its algorithm would; 0 lifts it. Best effort.</summary>
+    public static void PaceAtMost(int descriptor, long bytesPerSecond)
+    {
+        ulong rate = bytesPerSecond > 0 ? (ulong)bytesPerSecond : ulong.MaxValue;
+        // SAFETY: the kernel reads the eight bytes.
+        _ = Libc.SetOption(descriptor, SolSocket, MaxPacingRate, &rate, sizeof(ulong));
+    }
+
+    /// <summary>What the kernel knows of a TCP socket's path; false where it does not say.</summary>
+    public static bool TryReadPath(int descriptor, out PathReading path)
+    {
+        path = default;
+        Layout.TcpInfo info = default;
+        uint length = (uint)sizeof(Layout.TcpInfo);
+        // SAFETY: the kernel writes at most as many bytes as it is told that there are.
+        if (Libc.GetOption(descriptor, ProtocolTcp, TcpInfoOption, &info, &length) != 0 || length < sizeof(Layout.TcpInfo))
+            return false;
+        path = new PathReading(TimeSpan.FromMicroseconds(info.RoundTrip), TimeSpan.FromMicroseconds(info.ShortestRoundTrip), (long)info.BytesAcked);
+        return true;
     }
 
     /// <summary>One gathered send; strikes off what was taken. Returns the bytes moved, or a negative errno.</summary>
@@ -107,6 +136,23 @@ public static unsafe partial class SocketIo
         internal long Microseconds;
     }
 
+    internal static class Layout
+    {
+        /// <summary>The head of <c>struct tcp_info</c> (linux/tcp.h), as far as it is read; it only ever grows at its end.</summary>
+        [StructLayout(LayoutKind.Explicit, Size = 160)]
+        internal struct TcpInfo
+        {
+            [FieldOffset(68)]
+            internal uint RoundTrip;
+
+            [FieldOffset(120)]
+            internal ulong BytesAcked;
+
+            [FieldOffset(148)]
+            internal uint ShortestRoundTrip;
+        }
+    }
+
     private static partial class Libc
     {
         [LibraryImport("libc", EntryPoint = "sendmsg", SetLastError = true)]
@@ -117,6 +163,9 @@ public static unsafe partial class SocketIo
 
         [LibraryImport("libc", EntryPoint = "setsockopt", SetLastError = true)]
         internal static partial int SetOption(int descriptor, int level, int name, void* value, uint length);
+
+        [LibraryImport("libc", EntryPoint = "getsockopt", SetLastError = true)]
+        internal static partial int GetOption(int descriptor, int level, int name, void* value, uint* length);
 
         [LibraryImport("libc", EntryPoint = "fcntl", SetLastError = true)]
         internal static partial int Fcntl(int descriptor, int command, nint argument);

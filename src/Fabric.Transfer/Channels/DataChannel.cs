@@ -71,6 +71,11 @@ internal sealed class DataChannel : IDisposable
     /// <summary>From now on the kernel holds back at most about so many bytes of this connection.</summary>
     public void KeepQueueShort(int bytes) => SocketIo.LimitUnsent(_descriptor, bytes);
 
+    /// <summary>Bytes a second that the kernel sends at most; 0: no such limit.</summary>
+    public void PaceAtMost(long bytesPerSecond) => SocketIo.PaceAtMost(_descriptor, bytesPerSecond);
+
+    public bool TryReadPath(out PathReading path) => SocketIo.TryReadPath(_descriptor, out path);
+
     /// <summary>Sends a frame without pages. The body is copied; it has at most <see cref="FrameHeader.SmallBody"/> bytes.</summary>
     /// <exception cref="FabricException">unreachable; deadline-exceeded.</exception>
     public void Send(FrameKind kind, ulong argument = 0, ReadOnlySpan<byte> body = default)

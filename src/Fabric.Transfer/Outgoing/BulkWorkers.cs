@@ -1,4 +1,5 @@
 using Fabric.Core;
+using Fabric.Native;
 using Fabric.Transfer.Channels;
 using Fabric.Wire.Data;
 
@@ -93,13 +94,14 @@ internal sealed class DigestJob(PageBitmap present) : BulkJob
 
 /// <summary>
 /// The pull phase's bulk: what is left, in the order that <see cref="PullSource"/> keeps. Pages are claimed as late as can be: when the link's cap lets this sender send, and no more
-/// than <see cref="PullPace"/> says.
+/// than <see cref="PullPace"/> says; and no faster than the path takes without a queue (<see cref="QueueGuard"/>).
 /// </summary>
-internal sealed class PullJob(PullSource source, PullPace pace) : BulkJob
+internal sealed class PullJob(PullSource source, PullPace pace, TimeProvider time) : BulkJob
 {
     public override void Run(PageSender sender)
     {
         int unsent = 0;
+        QueueGuard guard = new(time);
         while (true)
         {
             sender.AwaitTurn();
@@ -109,6 +111,8 @@ internal sealed class PullJob(PullSource source, PullPace pace) : BulkJob
             if (count == 0)
                 return;
             pace.Sent(sender.SendPages(count, PageFlags.Frozen | PageFlags.Pull, 0));
+            if (guard.IsDue && sender.Channel.TryReadPath(out PathReading path) && guard.Look(path) is { } rate)
+                sender.Channel.PaceAtMost(rate);
         }
     }
 }

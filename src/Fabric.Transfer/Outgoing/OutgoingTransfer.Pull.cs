@@ -41,7 +41,7 @@ public sealed partial class OutgoingTransfer
     private async Task PushMissingAsync(PullSource pull, CancellationToken cancellation)
     {
         var pace = new PullPace(_settings, _memory.PageSize, _workers.Count, _time);
-        await RunJobAsync(new PullJob(pull, pace) { Barrier = Interlocked.Increment(ref _barrier) }, cancellation);
+        await RunJobAsync(new PullJob(pull, pace, _time) { Barrier = Interlocked.Increment(ref _barrier) }, cancellation);
         if (_terms.Verify == VerifyLevel.Full)
             await RunJobAsync(new DigestJob(_present) { Barrier = Interlocked.Increment(ref _barrier) }, cancellation);
     }

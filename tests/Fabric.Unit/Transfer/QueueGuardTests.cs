@@ -1,0 +1,166 @@
+using System.Net;
+using System.Net.Sockets;
+using Fabric.Native;
+using Fabric.Transfer.Outgoing;
+using Xunit;
+
+namespace Fabric.Unit.Transfer;
+
+/// <summary>
+/// The guard on a model of a path: one queue that is served at the path's rate, filled by a connection that sends as fast as it is let, which without a limit holds a standing queue as TCP does. What
+/// counts is the queue that a wanted page would find, and how much of the path was used.
+/// </summary>
+public sealed class QueueGuardTests
+{
+    private const double Gigabit = 117e6;
+
+    [Theory]
+    [InlineData(Gigabit, 0)]
+    [InlineData(Gigabit / 2, 256 * 1024)] // behind a token bucket that lets a burst pass
+    [InlineData(Gigabit / 10, 0)]
+    [InlineData(Gigabit * 10, 0)]
+    public void A_path_is_used_without_a_queue(double rate, int bucket)
+    {
+        Path path = new(rate, bucket);
+        path.Run(seconds: 0.2);
+        path.Begin();
+        path.Run(seconds: 2);
+        Assert.InRange(path.UsedShare, 0.9, 1.0);
+        Assert.InRange(path.MedianQueueSeconds, 0, 0.0005);
+    }
+
+    [Fact]
+    public void Without_the_guard_the_model_has_the_queue_that_is_to_be_avoided()
+    {
+        Path path = new(Gigabit, 0) { Guarded = false };
+        path.Run(seconds: 1);
+        Assert.InRange(path.MedianQueueSeconds, 0.0015, 0.01);
+    }
+
+    [Fact]
+    public void A_path_that_becomes_wider_is_found()
+    {
+        Path path = new(Gigabit / 4, 0);
+        path.Run(seconds: 1);
+        path.Rate = Gigabit;
+        path.Run(seconds: 1.5);
+        path.Begin();
+        path.Run(seconds: 1);
+        Assert.InRange(path.UsedShare, 0.9, 1.0);
+    }
+
+    [Fact]
+    public void A_path_that_becomes_narrower_is_not_flooded()
+    {
+        Path path = new(Gigabit, 0);
+        path.Run(seconds: 1);
+        path.Rate = Gigabit / 4;
+        path.Run(seconds: 0.2);
+        path.Begin();
+        path.Run(seconds: 1);
+        Assert.InRange(path.UsedShare, 0.85, 1.0);
+        Assert.InRange(path.MedianQueueSeconds, 0, 0.001);
+    }
+
+    [Fact]
+    public void A_queue_of_others_does_not_starve_the_connection()
+    {
+        Path path = new(Gigabit, 0) { OthersQueueBytes = 1_000_000 };
+        path.Run(seconds: 0.5);
+        path.Begin();
+        path.Run(seconds: 3);
+        Assert.InRange(path.UsedShare, 0.85, 1.0);
+    }
+
+    /// <summary>The real kernel: the numbers of a loopback connection, and that a limit holds.</summary>
+    [Fact]
+    public async Task The_kernel_tells_of_a_path_and_keeps_to_a_limit()
+    {
+        using Socket listener = new(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp);
+        listener.Bind(new IPEndPoint(IPAddress.Loopback, 0));
+        listener.Listen();
+        using Socket sender = new(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp);
+        await sender.ConnectAsync(listener.LocalEndPoint!);
+        using Socket receiver = await listener.AcceptAsync();
+        int descriptor = (int)sender.SafeHandle.DangerousGetHandle();
+        SocketIo.PaceAtMost(descriptor, 20_000_000);
+        byte[] data = new byte[4_000_000];
+        long began = System.Diagnostics.Stopwatch.GetTimestamp();
+        Task send = sender.SendAsync(data);
+        byte[] buffer = new byte[65536];
+        for (int received = 0; received < data.Length;)
+            received += await receiver.ReceiveAsync(buffer);
+        await send;
+        double seconds = System.Diagnostics.Stopwatch.GetElapsedTime(began).TotalSeconds;
+        Assert.True(seconds > 0.15, $"4 MB at 20 MB/s took {seconds} s");
+        Assert.True(SocketIo.TryReadPath(descriptor, out PathReading path));
+        Assert.InRange(path.DeliveredBytes, data.Length / 2, data.Length + 1);
+        Assert.InRange(path.ShortestRoundTrip, TimeSpan.FromMicroseconds(1), path.RoundTrip + TimeSpan.FromSeconds(1));
+    }
+
+    private sealed class Path : TimeProvider
+    {
+        private const double Step = 50e-6;
+        private const double BaseSeconds = 60e-6;
+        private const double StandingBytes = 300_000;
+        private readonly QueueGuard _guard;
+        private readonly int _bucket;
+        private readonly List<double> _queues = [];
+        private long _ticks;
+        private double _limit;
+        private double _queue;
+        private double _tokens;
+        private double _delivered;
+        private double _smoothed = BaseSeconds;
+        private double _beganDelivered;
+        private long _beganTicks;
+
+        public Path(double rate, int bucket)
+        {
+            (Rate, _bucket, _tokens) = (rate, bucket, bucket);
+            _guard = new QueueGuard(this);
+        }
+
+        public double Rate { get; set; }
+
+        public bool Guarded { get; init; } = true;
+
+        public double OthersQueueBytes { get; init; }
+
+        public double UsedShare => (_delivered - _beganDelivered) / ((_ticks - _beganTicks) / 1e7 * Rate);
+
+        public double MedianQueueSeconds => _queues.Order().ElementAt(_queues.Count / 2);
+
+        public override long TimestampFrequency => 10_000_000;
+
+        public override long GetTimestamp() => _ticks;
+
+        public void Begin()
+        {
+            (_beganDelivered, _beganTicks) = (_delivered, _ticks);
+            _queues.Clear();
+        }
+
+        public void Run(double seconds)
+        {
+            for (double done = 0; done < seconds; done += Step)
+            {
+                _ticks += (long)(Step * 1e7);
+                double room = Math.Max(0, StandingBytes - _queue);
+                _queue += _limit > 0 ? Math.Min(_limit * Step, room) : room;
+                _tokens = Math.Min(_bucket, _tokens + (Rate * Step));
+                double served = Math.Min(_queue, _bucket > 0 ? _tokens : Rate * Step);
+                _tokens -= served;
+                _queue -= served;
+                _delivered += served;
+                double standing = (_queue + OthersQueueBytes) / Rate;
+                _smoothed += (BaseSeconds + standing - _smoothed) / 16;
+                _queues.Add(_queue / Rate);
+                if (!Guarded || !_guard.IsDue)
+                    continue;
+                if (_guard.Look(new PathReading(TimeSpan.FromSeconds(_smoothed), TimeSpan.FromSeconds(BaseSeconds), (long)_delivered)) is { } limit)
+                    _limit = limit;
+            }
+        }
+    }
+}
