@@ -29,7 +29,8 @@ public static class BalloonBench
         int runs = BenchOptions.Number(options, "runs", 5, 1, 1000);
         long slow = ByteSize.Parse(options.GetValueOrDefault("bandwidth", "32M"), "--bandwidth");
         var guest = Guest(options);
-        (string Link, long? Bytes)[] links = [("loopback", null), (ByteSize.Format(slow) + "/s", slow)];
+        (string Link, long? Bytes)[] links = Chosen<(string Link, long? Bytes)>(options, "link", [("loopback", null), (ByteSize.Format(slow) + "/s", slow)], static l => l.Bytes is null ? "loopback" : "slow");
+        var modes = Chosen(options, "mode", Enum.GetValues<MoveMode>(), Name);
         var results = new List<(string Link, BalloonUse Use, MoveResult Result)>();
         await using (var mover = new FabricMover(TimeProvider.System))
         {
@@ -39,7 +40,7 @@ public static class BalloonBench
             {
                 foreach (var (link, bytes) in links)
                 {
-                    foreach (var mode in Enum.GetValues<MoveMode>())
+                    foreach (var mode in modes)
                     {
                         foreach (var use in Enum.GetValues<BalloonUse>())
                         {
@@ -55,6 +56,19 @@ public static class BalloonBench
         var report = new BalloonReport(BenchReport.Machine(guest.Accelerator), $"{ByteSize.Format(guest.MemoryBytes)}, {guest.Append}", Rows(results));
         await BenchReport.WriteAsync(options, "balloon", JsonSerializer.Serialize(report, BenchReport.Json), Markdown(report), talk);
         return results.All(r => r.Result is { Failure: null, GuestClean: true }) ? 0 : 1;
+    }
+
+    private static string Name(MoveMode mode) => mode == MoveMode.PreCopy ? "pre-copy" : "post-copy";
+
+    /// <summary>All of them, or those that the option names, with commas between.</summary>
+    private static T[] Chosen<T>(IReadOnlyDictionary<string, string> options, string name, T[] all, Func<T, string> nameOf)
+    {
+        if (!options.TryGetValue(name, out string? text))
+            return all;
+        string[] words = text.Split(',');
+        return words.All(word => all.Any(one => nameOf(one) == word))
+            ? [.. all.Where(one => words.Contains(nameOf(one)))]
+            : throw new FabricException(ErrorCodes.InvalidArgument, $"'{Label.Shorten(text)}' is no value for --{name}.", $"Use one or more of {string.Join(", ", all.Select(nameOf))}, with commas between.");
     }
 
     private static GuestImage Guest(IReadOnlyDictionary<string, string> options) => new(
@@ -86,7 +100,7 @@ public static class BalloonBench
         text.Append("| link | mode | balloon | runs | total | downtime | gap (guest) | MiB on the wire | guest's memory |\n|---|---|---|---|---|---|---|---|---|\n");
         foreach (var row in report.Rows)
         {
-            text.Append(CultureInfo.InvariantCulture, $"| {row.Link} | {(row.Mode == MoveMode.PreCopy ? "pre-copy" : "post-copy")} | {row.Balloon} | {row.Runs}{(row.Failures > 0 ? $" (+{row.Failures} failed)" : "")} ");
+            text.Append(CultureInfo.InvariantCulture, $"| {row.Link} | {Name(row.Mode)} | {row.Balloon} | {row.Runs}{(row.Failures > 0 ? $" (+{row.Failures} failed)" : "")} ");
             text.Append(CultureInfo.InvariantCulture, $"| {Show(row.TotalMs)} | {Show(row.DowntimeMs)} | {Show(row.GapMs)} | {Show(row.WireMebibytes)} | {(row.AllClean ? "clean" : "ERRORS")} |\n");
         }
 

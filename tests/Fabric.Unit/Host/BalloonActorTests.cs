@@ -27,7 +27,7 @@ public sealed class BalloonActorTests : IDisposable
         // A report a second, as QEMU asks for them.
         _guest = new FakeBalloon(Full, Free, () => DateTimeOffset.FromUnixTimeSeconds(_bench.Time.GetUtcNow().ToUnixTimeSeconds()));
         _machine = NewMachine(_guest);
-        _actor = _bench.System.Spawn<BalloonMessage>("balloon", () => new BalloonActor(new BalloonMetrics(_meter), NullLogger.Instance));
+        _actor = _bench.System.Spawn<BalloonMessage>("balloon", () => new BalloonActor(new BalloonMetrics(_meter), new Random(1), NullLogger.Instance));
         _actor.TryTell(new MachineAttached(_machine));
         Pass(1);
     }
