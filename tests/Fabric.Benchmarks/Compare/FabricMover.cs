@@ -37,7 +37,8 @@ public sealed class FabricMover(TimeProvider time) : IMover, IAsyncDisposable
 
     /// <param name="name">For the result.</param>
     /// <param name="options">All but the mode.</param>
-    public async Task<MoveResult> MoveAsync(string name, GuestImage guest, MoveMode mode, MigrationOptions options, CancellationToken cancellation)
+    /// <param name="balloon">The guest's own balloon loop, which is waited for until it has nothing more to take.</param>
+    public async Task<MoveResult> MoveAsync(string name, GuestImage guest, MoveMode mode, MigrationOptions options, CancellationToken cancellation, BalloonSpec? balloon = null)
     {
         ArgumentNullException.ThrowIfNull(options);
         try
@@ -45,10 +46,10 @@ public sealed class FabricMover(TimeProvider time) : IMover, IAsyncDisposable
             var cluster = _cluster ??= await StartAsync(cancellation);
             using var client = new ControlClient(cluster.ApiUrl);
             var vm = VmName.Parse($"guest-{++_guests}");
-            await client.CreateVmAsync(new CreateVmRequest(Spec(vm, guest), Source), cancellation);
+            await client.CreateVmAsync(new CreateVmRequest(Spec(vm, guest) with { Balloon = balloon }, Source), cancellation);
             try
             {
-                return await MeasureAsync(name, cluster, client, vm, mode, options, cancellation);
+                return await MeasureAsync(name, cluster, client, vm, mode, options, balloon, cancellation);
             }
             finally
             {
@@ -71,11 +72,13 @@ public sealed class FabricMover(TimeProvider time) : IMover, IAsyncDisposable
     }
 
     private async Task<MoveResult> MeasureAsync(
-        string name, LocalCluster cluster, ControlClient client, VmName vm, MoveMode mode, MigrationOptions options, CancellationToken cancellation)
+        string name, LocalCluster cluster, ControlClient client, VmName vm, MoveMode mode, MigrationOptions options, BalloonSpec? balloon, CancellationToken cancellation)
     {
         string[] consoles = [Console(cluster, Source, vm), Console(cluster, Destination, vm)];
         long lastBeat = await GuestConsole.WaitAsync(consoles, static log => log.IsWorkloadReady ? GuestConsole.SettledBeat(log) : null, BootDeadline, time, cancellation)
             ?? throw new FabricException(ErrorCodes.DeadlineExceeded, $"The guest was not ready within {BootDeadline.TotalSeconds:0} s.");
+        if (balloon is not null)
+            await TakenAsync(cluster, vm, balloon, cancellation);
         var asked = options with { Mode = mode == MoveMode.PreCopy ? MigrationMode.PreCopy : MigrationMode.PostCopy };
         var ended = await Moves.EndedAsync(client, new MigrateRequest(vm, Destination, asked, Guid.NewGuid()), MoveDeadline, time, cancellation);
         if (ended.State != "completed")
@@ -83,7 +86,20 @@ public sealed class FabricMover(TimeProvider time) : IMover, IAsyncDisposable
         var (seen, clean) = await GuestConsole.ViewAsync(consoles, lastBeat, MeasureDeadline, time, cancellation);
         double total = await TotalAsync(cluster, ended.Id, cancellation);
         return new MoveResult(
-            name, mode, total, ended.DowntimeMs ?? throw new FabricException(ErrorCodes.Corrupt, "The migration's record has no downtime."), ended.DowntimeMs, seen?.StoppedMs, seen?.LargestGapMs, ended.Memory.WireBytes, ended.Rounds, ended.Verified, clean);
+            name, mode, total, ended.DowntimeMs ?? throw new FabricException(ErrorCodes.Corrupt, "The migration's record has no downtime."), ended.DowntimeMs, seen?.StoppedMs, seen?.LargestGapMs, ended.Memory.WireBytes, ended.Rounds, ended.Verified, clean,
+            Parts: AgentLog.HandOver(cluster, Source, vm));
+    }
+
+    /// <summary>Returns when the loop has asked for something and then, three times, for nothing more.</summary>
+    private async Task TakenAsync(LocalCluster cluster, VmName vm, BalloonSpec balloon, CancellationToken cancellation)
+    {
+        for (long began = time.GetTimestamp(); time.GetElapsedTime(began) < BootDeadline; await Task.Delay(TimeSpan.FromMilliseconds(100), time, cancellation))
+        {
+            if (AgentLog.BalloonOrders(cluster, Source, vm) is [.., var last] && time.GetUtcNow() - last > 3 * balloon.Interval())
+                return;
+        }
+
+        throw new FabricException(ErrorCodes.DeadlineExceeded, $"The guest's balloon did not settle within {BootDeadline.TotalSeconds:0} s.");
     }
 
     private async Task<double> TotalAsync(LocalCluster cluster, MigrationId id, CancellationToken cancellation)

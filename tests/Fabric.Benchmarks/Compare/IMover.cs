@@ -1,3 +1,5 @@
+using Fabric.Benchmarks.Moving;
+
 namespace Fabric.Benchmarks.Compare;
 
 public enum MoveMode
@@ -28,10 +30,11 @@ public sealed record GuestImage(string Kernel, string Initrd, string Append, lon
 /// <param name="Rounds">Passes over the memory.</param>
 /// <param name="Verified">Whether the mover compared what arrived with what was sent; null where it has no such check.</param>
 /// <param name="GuestClean">Whether the guest found no error in its memory up to the end of the run.</param>
+/// <param name="Parts">Where the downtime went; null where the mover does not say.</param>
 /// <param name="Failure">Why there is no result; all else is then meaningless.</param>
 public sealed record MoveResult(
     string Mover, MoveMode Mode, double TotalMs, double DowntimeMs, double? OwnDowntimeMs, double? GuestStoppedMs, double? GuestGapMs,
-    long WireBytes, long? Rounds, bool? Verified, bool GuestClean, string? Failure = null)
+    long WireBytes, long? Rounds, bool? Verified, bool GuestClean, string? Failure = null, HandOverParts? Parts = null)
 {
     public static MoveResult Failed(string mover, MoveMode mode, string why) =>
         new(mover, mode, 0, 0, null, null, null, 0, null, null, GuestClean: false, why);

@@ -36,12 +36,12 @@ internal sealed class BalloonPair : IAsyncDisposable
 
     internal VmSpec Spec { get; private init; } = null!;
 
-    internal static async Task<BalloonPair> StartAsync(string append)
+    internal static async Task<BalloonPair> StartAsync(string append, BalloonSpec? balloon = null)
     {
         string? kernel = Environment.GetEnvironmentVariable("FABRIC_GUEST_KERNEL");
         string? initrd = Environment.GetEnvironmentVariable("FABRIC_GUEST_INITRD");
         Skip.If(kernel is null || initrd is null, "no test guest: guests/build.sh builds it, and FABRIC_GUEST_KERNEL and FABRIC_GUEST_INITRD name it");
-        var pair = new BalloonPair { Spec = new VmSpec { Name = Vm, Accelerator = Accelerator.Tcg, MemoryBytes = MemoryBytes, Kernel = kernel, Initrd = initrd, Append = append } };
+        var pair = new BalloonPair { Spec = new VmSpec { Name = Vm, Accelerator = Accelerator.Tcg, MemoryBytes = MemoryBytes, Kernel = kernel, Initrd = initrd, Append = append, Balloon = balloon } };
         try
         {
             for (int i = 0; i < 2; i++)
@@ -114,6 +114,20 @@ internal sealed class BalloonPair : IAsyncDisposable
         while (await Balloon.QueryActualAsync(CancellationToken.None) is var actual && actual != MemoryBytes)
         {
             Assert.True(TimeProvider.System.GetElapsedTime(began) < QemuBench.Patience, $"The guest was left with {ByteSize.Format(actual)}.");
+            await Task.Delay(TimeSpan.FromMilliseconds(20), TimeProvider.System);
+        }
+    }
+
+    /// <summary>Waits until the guest was left with so many bytes at most; returns what it was left with.</summary>
+    internal async Task<long> HasAtMostAsync(long bytes)
+    {
+        long began = TimeProvider.System.GetTimestamp();
+        while (true)
+        {
+            long actual = await Balloon.QueryActualAsync(CancellationToken.None);
+            if (actual <= bytes)
+                return actual;
+            Assert.True(TimeProvider.System.GetElapsedTime(began) < QemuBench.Patience, $"The guest still has {ByteSize.Format(actual)}.");
             await Task.Delay(TimeSpan.FromMilliseconds(20), TimeProvider.System);
         }
     }

@@ -188,24 +188,11 @@ public sealed class BalloonActorTests : IDisposable
 
     private void Pass(double seconds) => _bench.Dispatcher.RunFor(TimeSpan.FromSeconds(seconds));
 
-    private Reply<T> Ask<T>(Func<IReply<T>, BalloonMessage> message)
+    private HeardReply<T> Ask<T>(Func<IReply<T>, BalloonMessage> message)
     {
-        var reply = new Reply<T>();
+        var reply = new HeardReply<T>();
         Assert.True(_actor.TryTell(message(reply)));
         _bench.Dispatcher.RunUntilIdle();
         return reply;
-    }
-
-    private sealed class Reply<T> : IReply<T>
-    {
-        internal bool Answered { get; private set; }
-
-        internal T? Result { get; private set; }
-
-        internal FabricError? Error { get; private set; }
-
-        public void Succeed(T value) => (Answered, Result) = (true, value);
-
-        public void Fail(FabricError error) => (Answered, Error) = (true, error);
     }
 }
