@@ -70,7 +70,8 @@ public static class BalloonCost
         finally
         {
             await cluster.DownAsync(static _ => { }, CancellationToken.None);
-            Directory.Delete(directory, recursive: true);
+            if (Directory.Exists(directory))
+                Directory.Delete(directory, recursive: true);
         }
 
         var rows = from s in seen

@@ -22,7 +22,7 @@ internal static class AgentLog
 
     private static IEnumerable<(DateTimeOffset At, JsonElement State)> Records(LocalCluster cluster, HostName host, VmName vm)
     {
-        using var reader = new StreamReader(new FileStream(MemberConfig.Log(cluster.Directory, host.Value), FileMode.Open, FileAccess.Read, FileShare.ReadWrite | FileShare.Delete));
+        using var reader = new StreamReader(new FileStream(cluster.LogOf(host.Value), FileMode.Open, FileAccess.Read, FileShare.ReadWrite | FileShare.Delete));
         while (reader.ReadLine() is { } line)
         {
             // A last line may be half written.

@@ -118,17 +118,16 @@ internal sealed class BalloonPair : IAsyncDisposable
         }
     }
 
-    /// <summary>Waits until the guest was left with so many bytes at most; returns what it was left with.</summary>
-    internal async Task<long> HasAtMostAsync(long bytes)
+    /// <summary>Waits until the guest's balloon holds so many bytes and what is still free is a reserve; returns what it holds.</summary>
+    internal async Task<long> HoldsAsync(long bytes)
     {
-        long began = TimeProvider.System.GetTimestamp();
-        while (true)
+        for (long began = TimeProvider.System.GetTimestamp(); ; await Task.Delay(TimeSpan.FromMilliseconds(20), TimeProvider.System))
         {
-            long actual = await Balloon.QueryActualAsync(CancellationToken.None);
-            if (actual <= bytes)
-                return actual;
-            Assert.True(TimeProvider.System.GetElapsedTime(began) < QemuBench.Patience, $"The guest still has {ByteSize.Format(actual)}.");
-            await Task.Delay(TimeSpan.FromMilliseconds(20), TimeProvider.System);
+            var report = await Balloon.QueryStatisticsAsync(CancellationToken.None);
+            long held = MemoryBytes - await Balloon.QueryActualAsync(CancellationToken.None);
+            if (held >= bytes && report is { Free: { } free } && free <= held / 10)
+                return held;
+            Assert.True(TimeProvider.System.GetElapsedTime(began) < QemuBench.Patience, $"The balloon holds {ByteSize.Format(held)}, and {ByteSize.Format(report?.Free ?? 0)} are free.");
         }
     }
 

@@ -85,10 +85,7 @@ public sealed class SelfBalloonTests(ITestOutputHelper output)
         await pair.SaysAsync("ORACLE ok");
         foreach (var mode in new[] { MigrationMode.PreCopy, MigrationMode.PostCopy })
         {
-            // The guest has freed 150 MiB at least: all but a reserve is taken, and what is still free is that.
-            long held = BalloonPair.MemoryBytes - await pair.HasAtMostAsync(BalloonPair.MemoryBytes - (140 * ByteSize.Mebi));
-            long free = await FreeAsync(pair);
-            Assert.True(free < held / 10, $"{ByteSize.Format(free)} are free though {ByteSize.Format(held)} are held.");
+            long held = await pair.HoldsAsync(150 * ByteSize.Mebi);
             var stats = await pair.MoveAsync(new MigrationOptions(mode, Verify: VerifyLevel.Full));
             output.WriteLine(Line($"{mode} with a loop", held, stats));
             Assert.InRange(stats.PagesSent + stats.PagesZero, 1, BalloonPair.Pages - (long)(held / VmSpec.PageSize * Share));
