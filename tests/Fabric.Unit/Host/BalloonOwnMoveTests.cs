@@ -62,6 +62,25 @@ public sealed class BalloonOwnMoveTests : IDisposable
         await CheckLoopGoesOnAsync(run);
     }
 
+    /// <summary>What becomes free while memory is pushed is left: three looks at it bring no order.</summary>
+    [Fact]
+    public async Task Nothing_is_taken_while_memory_is_moved()
+    {
+        await using var run = await StartAsync(MigrationMode.PreCopy, BalloonUse.Off);
+        int? more = null;
+        run.Network.Reached = async at =>
+        {
+            if (at != "round" || more is not null)
+                return;
+            _first.WouldBeFree = Full * 3 / 4;
+            var (orders, looks) = (_first.Orders.Count, _first.Queries);
+            await UntilAsync(() => _first.Queries >= looks + 3, "the guest was looked at again");
+            more = _first.Orders.Count - orders;
+        };
+        await run.EndAsync(Deadline);
+        Assert.Equal(0, more);
+    }
+
     [Fact]
     public async Task A_size_cannot_be_set_by_hand()
     {
