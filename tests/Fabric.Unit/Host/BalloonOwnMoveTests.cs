@@ -14,7 +14,11 @@ public sealed class BalloonOwnMoveTests : IDisposable
     private static readonly TimeSpan Deadline = TimeSpan.FromSeconds(30);
     private static readonly VmSpec Spec = new()
     {
-        Name = VmName.Parse("web"), MemoryBytes = Full, Kernel = "/k", Accelerator = Accelerator.Tcg, Balloon = new BalloonSpec(BalloonSpec.LeastIntervalMs),
+        Name = VmName.Parse("web"),
+        MemoryBytes = Full,
+        Kernel = "/k",
+        Accelerator = Accelerator.Tcg,
+        Balloon = new BalloonSpec(BalloonSpec.LeastIntervalMs),
     };
 
     private readonly string _directory = Directory.CreateTempSubdirectory("fabric-own-").FullName;
