@@ -94,7 +94,8 @@ void grab_run(const struct options *options, struct progress *progress)
     say("GRAB ready mb=%zu total_kb=%llu available_kb=%llu kills=%llu", options->pages / 256, (unsigned long long)counter("/proc/meminfo", "MemTotal"),
         (unsigned long long)counter("/proc/meminfo", "MemAvailable"), (unsigned long long)kills);
     for (uint64_t try = 1;; try++) {
-        while (inflated_kb() > 1024)
+        /* Whoever fills the balloon may not have noticed the try before: then it is grabbed at as it is. */
+        for (int waited = 0; inflated_kb() > 1024 && waited < 20000; waited += 10)
             rest_ms(10);
         say("GRAB armed try=%llu", (unsigned long long)try);
         /* Between 4 MiB and fabric.free-mb: at the beginning, in the middle and at the end of an inflation. */

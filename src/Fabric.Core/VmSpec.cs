@@ -52,6 +52,9 @@ public sealed record VmSpec(int Vcpus = 1)
     /// <summary>Network cards, in the order in which the guest sees them; only QEMU machines have any.</summary>
     public IReadOnlyList<NicSpec> Nics { get; init => field = value ?? []; } = [];
 
+    /// <summary>How its free memory is kept in its balloon; null: it is not. Only QEMU machines have a balloon.</summary>
+    public BalloonSpec? Balloon { get; init; }
+
     /// <summary>The synthetic guest's workload (name and seed, for example <c>write-heavy:7</c>); null for QEMU.</summary>
     public string? Workload { get; init; }
 
@@ -64,7 +67,7 @@ public sealed record VmSpec(int Vcpus = 1)
     public bool Equals(VmSpec? other) =>
         other is not null
         && (Name, Machine, Accelerator, MemoryBytes, Vcpus) == (other.Name, other.Machine, other.Accelerator, other.MemoryBytes, other.Vcpus)
-        && (Kernel, Initrd, Append, Workload) == (other.Kernel, other.Initrd, other.Append, other.Workload)
+        && (Kernel, Initrd, Append, Workload, Balloon) == (other.Kernel, other.Initrd, other.Append, other.Workload, other.Balloon)
         && Disks.SequenceEqual(other.Disks)
         && Nics.SequenceEqual(other.Nics);
 
@@ -93,6 +96,10 @@ public sealed record VmSpec(int Vcpus = 1)
                 return Invalid(fault.What, fault.Hint);
         }
 
+        if (Machine != MachineKind.Qemu && Balloon is not null)
+            return Invalid("a balloon", "Only QEMU machines have a balloon.");
+        if (Balloon?.Fault() is { } wrong)
+            return Invalid(wrong.What, wrong.Hint);
         if (Append is { Length: > 2048 } || Workload is { Length: > 256 })
             return Invalid("an over-long command line or workload", "Append has at most 2048 characters, workload 256.");
         foreach (string? path in Disks.Select(d => d.Path).Append(Kernel).Append(Initrd))

@@ -24,6 +24,17 @@ internal static class BenchOptions
             : throw new FabricException(ErrorCodes.NotFound, $"There is no {name} '{Label.Shorten(path)}'.", $"Give --{name}, or set {variable}: guests/build.sh prints it.");
     }
 
+    /// <summary>All of them, or those that the option names, with commas between.</summary>
+    internal static T[] Chosen<T>(IReadOnlyDictionary<string, string> options, string name, T[] all, Func<T, string> nameOf)
+    {
+        if (!options.TryGetValue(name, out string? text))
+            return all;
+        string[] words = text.Split(',');
+        return words.All(word => all.Any(one => nameOf(one) == word))
+            ? [.. all.Where(one => words.Contains(nameOf(one)))]
+            : throw new FabricException(ErrorCodes.InvalidArgument, $"'{Label.Shorten(text)}' is no value for --{name}.", $"Use one or more of {string.Join(", ", all.Select(nameOf))}, with commas between.");
+    }
+
     internal static Accelerator AcceleratorOf(IReadOnlyDictionary<string, string> options) => options.GetValueOrDefault("accel", "tcg") switch
     {
         "tcg" => Accelerator.Tcg,

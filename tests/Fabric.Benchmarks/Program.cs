@@ -34,6 +34,7 @@ try
     return command switch
     {
         "balloon" => await BalloonBench.RunAsync(options, Console.Out, interrupt.Token),
+        "balloon-cost" => await BalloonCost.RunAsync(options, Console.Out, interrupt.Token),
         "client-gap" => await ClientGapCommand.RunAsync(options, Console.Out, interrupt.Token),
         "compare-qemu" => await CompareQemu.RunAsync(options, Console.Out, interrupt.Token),
         "journal" => await JournalBench.RunAsync(options, Console.Out, interrupt.Token),
@@ -57,6 +58,6 @@ catch (FabricException error)
 static int Refuse(string why)
 {
     Console.Error.WriteLine(why);
-    Console.Error.WriteLine(CompareQemu.Usage + "\n" + SoakCommand.Usage + "\n" + JournalBench.Usage + "\n" + PageOrderBench.Usage + "\n" + PaperP1.Usage + "\n" + ScaleBench.Usage + "\n" + BalloonBench.Usage + "\n" + ClientGapCommand.Usage);
+    Console.Error.WriteLine(CompareQemu.Usage + "\n" + SoakCommand.Usage + "\n" + JournalBench.Usage + "\n" + PageOrderBench.Usage + "\n" + PaperP1.Usage + "\n" + ScaleBench.Usage + "\n" + BalloonBench.Usage + "\n" + BalloonCost.Usage + "\n" + ClientGapCommand.Usage);
     return 2;
 }

@@ -1,8 +1,13 @@
-// One VM's balloon on this host: sets the target that it is told, keeps the guest's statistics fresh while a machine is there, and takes the guest's free memory for a migration.
+// One VM's balloon on this host: sets the target that it is told, keeps the guest's statistics fresh while a machine is there, and takes the guest's free memory: for a migration, or, where
+// the VM asks for it, all the time (BalloonActor.Own.cs).
 //
 //      detached ◀──▶ attached ──TakeFree──▶ taking ──settled, or TakeLimit──▶ holding
 //                        ▲                    │                                  │
 //                        └──────GiveBack──────┴──────────────────────────────────┘
+//
+//      of a VM with a loop of its own:
+//
+//      detached ◀──▶ resting ◀──Direct──▶ keeping ──Direct(Watch)──▶ holding ──TakeFree──▶ taking ──▶ holding ──Direct──▶ keeping, resting
 //
 // What to take and when to give back is SelfBalloon's to decide; that it is owed is in the VM's ledger, and the VM's actor's to remember. Queries run beside the actor, one at a
 // time: a guest in the middle of a hand-over answers late or not at all. Orders run in its turn, each with a deadline, so that they reach the hypervisor in the order in which
@@ -16,7 +21,7 @@ using Microsoft.Extensions.Logging;
 
 namespace Fabric.Host.Balloon;
 
-internal sealed partial class BalloonActor(BalloonMetrics metrics, ILogger logger) : Actor<BalloonMessage>
+internal sealed partial class BalloonActor(BalloonMetrics metrics, Random random, ILogger logger) : Actor<BalloonMessage>
 {
     /// <summary>Longest time that a push waits for memory to be taken: three reports of the guest and what it needs to follow.</summary>
     internal static readonly TimeSpan TakeLimit = TimeSpan.FromSeconds(4);
@@ -26,7 +31,8 @@ internal sealed partial class BalloonActor(BalloonMetrics metrics, ILogger logge
     private static readonly TimeSpan HoldingPeriod = TimeSpan.FromMilliseconds(500);
     private static readonly TimeSpan CallDeadline = TimeSpan.FromSeconds(2);
 
-    private readonly SelfBalloonSettings _settings = SelfBalloonSettings.Default;
+    private const string NoPromise = "its guest does not promise to empty the balloon before it runs out of memory";
+
     private BalloonState _state = new BalloonState.Detached();
     private IDisposable? _poll;
     private bool _polling;
@@ -35,6 +41,7 @@ internal sealed partial class BalloonActor(BalloonMetrics metrics, ILogger logge
     protected override ValueTask StoppingAsync()
     {
         Stop();
+        metrics.Held(-_held);
         return ValueTask.CompletedTask;
     }
 
@@ -48,10 +55,13 @@ internal sealed partial class BalloonActor(BalloonMetrics metrics, ILogger logge
             case MayTake m: OnMayTake(m); break;
             case TakeFree m: OnTakeFree(m); break;
             case GiveBack m: await OnGiveBackAsync(m); break;
-            case Poll: OnPoll(); break;
+            case Direct m: OnDirect(m); break;
+            case Poll: OnTick(); break;
             case Polled m: await OnPolledAsync(m); break;
             case TakenLongEnough m: OnTakenLongEnough(m); break;
         }
+
+        CountHeld();
     }
 
     private void OnAttached(IMachine machine)
@@ -59,6 +69,12 @@ internal sealed partial class BalloonActor(BalloonMetrics metrics, ILogger logge
         OnDetached();
         if (machine.Balloon is null)
             return;
+        if (machine.Spec.Balloon is not null)
+        {
+            _state = new BalloonState.Resting(machine, SelfBalloonState.Find(machine.Spec.MemoryBytes));
+            return;
+        }
+
         _state = new BalloonState.Attached(machine, null, null);
         PollEvery(PollPeriod);
     }
@@ -95,13 +111,16 @@ internal sealed partial class BalloonActor(BalloonMetrics metrics, ILogger logge
     {
         AnswerMayTake(); // whoever asked before has given up
         _asked = m;
-        if (_state is BalloonState.Attached)
+        if (_state is BalloonState.Attached or BalloonState.Keeping)
             OnPoll();
         else
             AnswerMayTake();
     }
 
-    /// <summary>Only of a guest that has all of its memory: a size that somebody set by hand is not ours to change, and what an earlier migration took is still on its way back.</summary>
+    /// <summary>
+    /// Only of a guest that has all of its memory, or whose own loop has the rest: a size that somebody set by hand is not ours to change, and what an earlier migration took is still on its
+    /// way back.
+    /// </summary>
     private void AnswerMayTake()
     {
         if (_asked is not { } m)
@@ -109,9 +128,10 @@ internal sealed partial class BalloonActor(BalloonMetrics metrics, ILogger logge
         _asked = null;
         string? why = _state switch
         {
-            BalloonState.Attached a when !ReferenceEquals(a.Machine, m.Machine) => "its machine has changed",
+            not BalloonState.Detached when !ReferenceEquals(MachineOf(_state), m.Machine) => "its machine has changed",
             BalloonState.Attached { Reading: { Statistics.Free: not null } } a => WhyNot(a.Machine.Spec.MemoryBytes, a.Target, a.Reading),
-            BalloonState.Attached => "its guest has not reported its memory",
+            BalloonState.Keeping { Reading: { Statistics.Free: not null } reading } => reading.DeflatesOnOom == true ? null : NoPromise,
+            BalloonState.Attached or BalloonState.Keeping => "its guest has not reported its memory",
             BalloonState.Detached => "it has no balloon",
             _ => "its balloon is in use",
         };
@@ -121,19 +141,26 @@ internal sealed partial class BalloonActor(BalloonMetrics metrics, ILogger logge
     }
 
     private static string? WhyNot(long full, long? target, BalloonReading reading) =>
-        reading.DeflatesOnOom != true ? "its guest does not promise to empty the balloon before it runs out of memory"
+        reading.DeflatesOnOom != true ? NoPromise
         : reading.Actual < full - SelfBalloon.Slack || (target is { } asked && asked < full) ? "its balloon is not empty"
         : null;
 
     private void OnTakeFree(TakeFree m)
     {
-        if (_state is not BalloonState.Attached attached || !ReferenceEquals(attached.Machine, m.Machine))
+        var loop = _state switch
+        {
+            BalloonState.Attached => SelfBalloonState.Begin(m.Machine.Spec.MemoryBytes),
+            // Of a VM's own loop, which was told to watch before this, or will be.
+            BalloonState.Holding or BalloonState.Keeping when IsOwn(m.Machine) => LoopOf(_state)! with { Above = long.MaxValue },
+            _ => null,
+        };
+        if (loop is null || !ReferenceEquals(MachineOf(_state), m.Machine))
         {
             m.Reply.Succeed(0);
             return;
         }
 
-        _state = new BalloonState.Taking(m.Machine, SelfBalloonState.Begin(m.Machine.Spec.MemoryBytes), m.Reply);
+        _state = new BalloonState.Taking(m.Machine, loop, m.Reply);
         PollEvery(TakingPeriod);
         Context.TellAfter(TakeLimit, new TakenLongEnough(m.Reply));
     }
@@ -149,11 +176,19 @@ internal sealed partial class BalloonActor(BalloonMetrics metrics, ILogger logge
     {
         if (_state is not BalloonState.Taking taking)
             return;
-        metrics.Taken(taking.Loop.Taken);
-        LogTaken(taking.Machine.Spec.Name.Value, ByteSize.Format(taking.Loop.Taken));
-        taking.Waiter.Succeed(taking.Loop.Taken);
+        Answer(taking.Loop);
         _state = new BalloonState.Holding(taking.Machine, taking.Loop);
         PollEvery(HoldingPeriod);
+    }
+
+    /// <summary>Tells the push, if one waits, what there is.</summary>
+    private void Answer(SelfBalloonState loop)
+    {
+        if (_state is not BalloonState.Taking taking)
+            return;
+        metrics.Taken(loop.Taken);
+        LogTaken(taking.Machine.Spec.Name.Value, ByteSize.Format(loop.Taken));
+        taking.Waiter.Succeed(loop.Taken);
     }
 
     private async ValueTask OnGiveBackAsync(GiveBack m)
@@ -183,7 +218,7 @@ internal sealed partial class BalloonActor(BalloonMetrics metrics, ILogger logge
         if (_polling || MachineOf(_state) is not { Balloon: { } balloon } machine)
             return;
         _polling = true;
-        bool ask = _asked is not null; // for the promise too, which nobody else needs
+        bool ask = _asked is not null || _state is BalloonState.Keeping; // for the promise too, which nobody else needs
         Context.PipeToSelf<BalloonMessage>(
             async stopping =>
             {
@@ -210,10 +245,18 @@ internal sealed partial class BalloonActor(BalloonMetrics metrics, ILogger logge
 
         if (current && m.Reading is { } reading)
             await OnReadingAsync(m.Machine, reading);
-        else if (current && _state is BalloonState.Attached unseen)
-            _state = unseen with { Reading = null }; // what it was is not what it is
+        else if (current)
+            _state = Unseen(_state);
         AnswerMayTake();
     }
+
+    /// <summary>What it was is not what it is.</summary>
+    private static BalloonState Unseen(BalloonState state) => state switch
+    {
+        BalloonState.Attached s => s with { Reading = null },
+        BalloonState.Keeping s => s with { Reading = null },
+        _ => state,
+    };
 
     private async ValueTask OnReadingAsync(IMachine machine, BalloonReading reading)
     {
@@ -222,13 +265,16 @@ internal sealed partial class BalloonActor(BalloonMetrics metrics, ILogger logge
             case BalloonState.Attached s:
                 _state = s with { Reading = reading };
                 break;
-            case BalloonState.Taking s when await FollowAsync(machine, s.Loop, SelfBalloon.Take(_settings, s.Loop, reading.ForTheLoop, Now)) is { } decision:
+            case BalloonState.Taking s when await FollowAsync(machine, s.Loop, SelfBalloon.Take(SettingsOf(machine).Ahead(), s.Loop, reading.ForTheLoop, Now)) is { } decision:
                 _state = s with { Loop = decision.Next };
                 if (decision.Settled)
                     Enough();
                 break;
-            case BalloonState.Holding s when await FollowAsync(machine, s.Loop, SelfBalloon.Watch(_settings, s.Loop, reading.ForTheLoop, Now)) is { } decision:
+            case BalloonState.Holding s when await FollowAsync(machine, s.Loop, SelfBalloon.Watch(SettingsOf(machine), s.Loop, reading.ForTheLoop, Now)) is { } decision:
                 _state = s with { Loop = decision.Next };
+                break;
+            case BalloonState.Keeping s when reading.DeflatesOnOom is { } promised:
+                _state = await KeepAsync(s, reading, promised);
                 break;
         }
     }
@@ -274,6 +320,8 @@ internal sealed partial class BalloonActor(BalloonMetrics metrics, ILogger logge
         BalloonState.Attached s => s.Machine,
         BalloonState.Taking s => s.Machine,
         BalloonState.Holding s => s.Machine,
+        BalloonState.Resting s => s.Machine,
+        BalloonState.Keeping s => s.Machine,
         _ => null,
     };
 

@@ -18,6 +18,21 @@ internal sealed record TakeFree(IMachine Machine, IReply<long> Reply) : BalloonM
 /// <summary>Take nothing more, and let the guest have so many bytes. Answered when it was told.</summary>
 internal sealed record GiveBack(IMachine Machine, long Bytes, IReply<bool> Reply) : BalloonMessage;
 
+/// <summary>What the loop of a VM that has one may do now. A level: the last word counts.</summary>
+internal enum BalloonDuty
+{
+    /// <summary>Nothing: the guest stands, or may not run here.</summary>
+    Rest,
+
+    /// <summary>Give back under pressure and take nothing: its memory is being moved.</summary>
+    Watch,
+
+    /// <summary>Take what is free, and give back under pressure.</summary>
+    Keep,
+}
+
+internal sealed record Direct(IMachine Machine, BalloonDuty Duty) : BalloonMessage;
+
 internal sealed record MachineAttached(IMachine Machine) : BalloonMessage;
 
 internal sealed record MachineDetached : BalloonMessage;

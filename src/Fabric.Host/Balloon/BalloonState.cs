@@ -19,7 +19,7 @@ internal abstract record BalloonState
 {
     internal sealed record Detached : BalloonState;
 
-    /// <summary>A machine with a balloon; <paramref name="Target"/> is what was asked for last, <paramref name="Reading"/> what was seen last.</summary>
+    /// <summary>A machine with a balloon that no loop fills; <paramref name="Target"/> is what was asked for last, <paramref name="Reading"/> what was seen last.</summary>
     internal sealed record Attached(IMachine Machine, long? Target, BalloonReading? Reading) : BalloonState;
 
     /// <summary>Memory is being taken, and <paramref name="Waiter"/>'s push waits for it.</summary>
@@ -27,4 +27,10 @@ internal abstract record BalloonState
 
     /// <summary>What was taken is held while it need not be sent.</summary>
     internal sealed record Holding(IMachine Machine, SelfBalloonState Loop) : BalloonState;
+
+    /// <summary>The VM has a loop of its own, which has nothing to do now.</summary>
+    internal sealed record Resting(IMachine Machine, SelfBalloonState Loop) : BalloonState;
+
+    /// <summary>The VM's own loop takes and gives back. <paramref name="Reading"/>: what was seen last.</summary>
+    internal sealed record Keeping(IMachine Machine, SelfBalloonState Loop, BalloonReading? Reading) : BalloonState;
 }

@@ -35,7 +35,7 @@ internal sealed partial class VmActor
         await _disk.AskAsync<DiskMessage, bool>(answer => new CheckOutgoing(Recorded.Spec!, answer), MachineDeadline, Context.Time, Context.Stopping);
         // What an earlier migration took and nobody has given back yet stays owed.
         bool takes = Recorded.Outgoing?.Lent is null && await MayTakeAsync(c.Options, _live.Machine);
-        long? lent = Recorded.Outgoing?.Lent ?? (takes ? Recorded.Spec!.MemoryBytes : null);
+        long? lent = Recorded.Outgoing?.Lent ?? (takes && Recorded.Spec!.Balloon is null ? Recorded.Spec!.MemoryBytes : null);
         Ledger.Append(new VmRecord.PushStarted(migration, c.Destination, c.Endpoint, c.Ticket, c.Options, lent), new VmRecord.Answered(c.Header.Id, null));
         _live.Converged = null;
         _live.LastError = null;

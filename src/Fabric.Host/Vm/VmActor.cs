@@ -35,7 +35,7 @@ internal sealed partial class VmActor(VmName name, HostParts parts) : Actor<VmMe
     {
         _memory = Context.Spawn("memory", () => new MemoryActor(Context.Self, parts.Plane, parts.MemoryMetrics, parts.Random(), parts.Loggers.CreateLogger("Fabric.Host.Memory." + name)));
         _disk = Context.Spawn("disk", () => new DiskActor(parts.DiskMetrics));
-        _balloon = Context.Spawn("balloon", () => new BalloonActor(parts.BalloonMetrics, parts.Loggers.CreateLogger("Fabric.Host.Balloon." + name)));
+        _balloon = Context.Spawn("balloon", () => new BalloonActor(parts.BalloonMetrics, parts.Random(), parts.Loggers.CreateLogger("Fabric.Host.Balloon." + name)));
         try
         {
             _ledger = parts.Ledgers.Open(name);
@@ -47,6 +47,7 @@ internal sealed partial class VmActor(VmName name, HostParts parts) : Actor<VmMe
             _logger.LogError("VM {Vm} is left alone: {Error}", name, e.Error);
         }
 
+        DirectBalloon();
         Publish();
     }
 
@@ -86,6 +87,7 @@ internal sealed partial class VmActor(VmName name, HostParts parts) : Actor<VmMe
             case Announced m: OnAnnounced(m); break;
         }
 
+        DirectBalloon();
         Publish();
         foreach (var answer in _outbox)
             answer();

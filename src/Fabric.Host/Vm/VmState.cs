@@ -1,5 +1,6 @@
 using Fabric.Actors;
 using Fabric.Core;
+using Fabric.Host.Balloon;
 using Fabric.Machines;
 using Fabric.Migration;
 using Fabric.Transfer;
@@ -53,6 +54,9 @@ internal sealed class VmState
 
     /// <summary>The guest is being told that its memory is its own again, or will be shortly.</summary>
     internal bool GivingBack { get; set; }
+
+    /// <summary>What the VM's own balloon loop was told last; null where it has none, or no machine.</summary>
+    internal Direct? BalloonDirected { get; set; }
 
     internal string? Note { get; set; }
 }

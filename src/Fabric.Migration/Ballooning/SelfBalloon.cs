@@ -10,6 +10,9 @@
 //   news     a report counts only if it was first seen after a look at which the balloon already stood. What it took since would be counted as free otherwise.
 //   share    one step takes a share of what lies above the reserve, never all.
 //   pressure scarcity, major faults, swapping, silence, or a guest that takes pages back by itself: then it gets everything, at once.
+// The same decisions serve two callers: the seconds ahead of a migration (Take, then Watch), and the steady loop of a VM that asks for one (Keep at each interval, Watch while it is moved).
+// That loop does not begin with an empty balloon: an agent that starts, and a host to which the VM comes, find it as the loop before left it, standing or on its way.
+//
 // None of them is a promise to a guest that takes all of its memory within a millisecond. That one is kept by the device (deflate-on-oom): its driver takes pages out of the
 // balloon before the kernel kills. So a machine whose guest has not agreed to that is never ballooned (Fabric.Host/Balloon).
 //
@@ -20,9 +23,14 @@ using Fabric.Core;
 
 namespace Fabric.Migration.Ballooning;
 
-/// <summary>How memory is taken. The defaults are those for the seconds ahead of a migration; the loop of the paper looks every 5 s.</summary>
+/// <summary>How memory is taken. The defaults are those for the seconds ahead of a migration.</summary>
 public sealed record SelfBalloonSettings
 {
+    /// <summary>Of a steady loop, at most this much of an interval is it early or late, so that many of them do not look together.</summary>
+    public const double Jitter = 0.1;
+
+    private static readonly TimeSpan LeastSilence = TimeSpan.FromSeconds(5);
+
     public static SelfBalloonSettings Default { get; } = new();
 
     /// <summary>Between two inflations at least; more than zero. A guest reports once a second at most.</summary>
@@ -44,7 +52,24 @@ public sealed record SelfBalloonSettings
     public double MajorFaultsPerSecond { get; init; } = 100;
 
     /// <summary>A guest of which memory is held and that reports nothing new for so long is given it back.</summary>
-    public TimeSpan SilenceLimit { get; init; } = TimeSpan.FromSeconds(5);
+    public TimeSpan SilenceLimit { get; init; } = LeastSilence;
+
+    /// <summary>Of a VM's own loop, by its interval; the same of a VM that has none.</summary>
+    public static SelfBalloonSettings Of(BalloonSpec? spec) => spec is null ? Default : Default with
+    {
+        Interval = spec.Interval(),
+        // Two looks without news may be a report that came late.
+        SilenceLimit = spec.Interval() * 2.5 > LeastSilence ? spec.Interval() * 2.5 : LeastSilence,
+    };
+
+    /// <summary>For the seconds ahead of a migration: as quick as a guest reports, and as long without taking anything after pressure.</summary>
+    public SelfBalloonSettings Ahead() => this with { Interval = Default.Interval, HoldOffIntervals = (int)Math.Ceiling(HoldOff / Default.Interval) };
+
+    /// <summary>When a steady loop looks first: anywhere within an interval. <paramref name="chance"/>: at least 0, below 1.</summary>
+    public TimeSpan First(double chance) => Interval * chance;
+
+    /// <summary>When it looks again.</summary>
+    public TimeSpan Again(double chance) => Interval * (1 - Jitter + (2 * Jitter * chance));
 
     internal TimeSpan HoldOff => HoldOffIntervals * Interval;
 }
@@ -62,9 +87,15 @@ public sealed record GuestReading(long Actual, DateTimeOffset? ReportedAt, long?
 /// <param name="Above">Bytes above the reserve that the last step left.</param>
 /// <param name="Least">The least that the guest had since the last step.</param>
 /// <param name="NotBefore">Nothing is taken before.</param>
-public sealed record SelfBalloonState(long Full, long Target, GuestReading? Last, (TimeSpan Seen, GuestReading Report)? News, TimeSpan? Stands, long Above, long Least, TimeSpan NotBefore)
+/// <param name="AsFound">Nothing was asked for yet: the target is what the guest has been seen to have, since what it was asked for before is not known.</param>
+public sealed record SelfBalloonState(
+    long Full, long Target, GuestReading? Last, (TimeSpan Seen, GuestReading Report)? News, TimeSpan? Stands, long Above, long Least, TimeSpan NotBefore, bool AsFound = false)
 {
+    /// <summary>Of a balloon that is empty and was not asked to be otherwise.</summary>
     public static SelfBalloonState Begin(long full) => new(full, full, null, null, null, long.MaxValue, full, TimeSpan.MinValue);
+
+    /// <summary>Of a balloon that another loop may have filled, and may have just given an order.</summary>
+    public static SelfBalloonState Find(long full) => Begin(full) with { AsFound = true };
 
     /// <summary>Bytes that the balloon was asked to hold.</summary>
     public long Taken => Full - Target;
@@ -95,6 +126,7 @@ public static class SelfBalloon
     {
         ArgumentNullException.ThrowIfNull(settings);
         ArgumentNullException.ThrowIfNull(state);
+        state = Adopt(state, reading);
         var look = Look.At(state, reading, now);
         if (WhyBack(settings, state, look) is { } pressure)
             return GiveBack(settings, look, pressure);
@@ -111,18 +143,49 @@ public static class SelfBalloon
         return Step(settings, state, look, free);
     }
 
+    /// <summary>
+    /// A look of a VM's own loop: as <see cref="Take"/>, whatever the looks before came to, and only while the guest's driver promises (<paramref name="promised"/>) to empty the balloon before
+    /// its kernel would kill: a guest that boots another system promises anew, or does not.
+    /// </summary>
+    public static SelfBalloonDecision Keep(SelfBalloonSettings settings, SelfBalloonState state, GuestReading reading, bool promised, TimeSpan now)
+    {
+        ArgumentNullException.ThrowIfNull(settings);
+        ArgumentNullException.ThrowIfNull(state);
+        if (!promised)
+        {
+            var look = Look.At(Adopt(state, reading), reading, now);
+            const string Why = "its guest does not promise to empty the balloon before it runs out of memory";
+            return look.Next.Taken == 0 ? Stay(look, true, Why) : GiveBack(settings, look, Why);
+        }
+
+        var decision = Take(settings, state with { Above = long.MaxValue }, reading, now);
+        // The next look is an interval away by itself: only pressure makes the loop wait for more than that.
+        return decision.Pressure ? decision : decision with { Next = decision.Next with { NotBefore = state.NotBefore } };
+    }
+
     /// <summary>While the memory is being moved: nothing more is taken, and everything is given back under pressure.</summary>
     public static SelfBalloonDecision Watch(SelfBalloonSettings settings, SelfBalloonState state, GuestReading reading, TimeSpan now)
     {
         ArgumentNullException.ThrowIfNull(settings);
         ArgumentNullException.ThrowIfNull(state);
+        state = Adopt(state, reading);
         var look = Look.At(state, reading, now);
         if (WhyBack(settings, state, look) is { } pressure)
             return GiveBack(settings, look, pressure);
         // What the guest has not given by now it may keep: pages that are given while they are read are sent all the same.
         return look.Reading.Actual > state.Target + Slack
-            ? new SelfBalloonDecision(look.Next with { Target = look.Reading.Actual, Least = look.Reading.Actual }, look.Reading.Actual, true, false, "enough has been taken")
+            ? new SelfBalloonDecision(look.Next with { Target = look.Reading.Actual, Least = look.Reading.Actual, AsFound = false }, look.Reading.Actual, true, false, "enough has been taken")
             : Stay(look, true, "nothing more is taken");
+    }
+
+    /// <summary>A balloon whose order is not known is taken to have been asked for the least that was seen: the guest may be on its way there, and is on its way back once it has more.</summary>
+    private static SelfBalloonState Adopt(SelfBalloonState state, GuestReading reading)
+    {
+        ArgumentNullException.ThrowIfNull(reading);
+        long actual = Math.Clamp(reading.Actual, 0, state.Full);
+        return state.AsFound && actual < state.Target
+            ? state with { Target = actual, Least = actual, Stands = state.Target - actual > Slack ? null : state.Stands }
+            : state;
     }
 
     private static SelfBalloonDecision Step(SelfBalloonSettings settings, SelfBalloonState state, Look look, long free)
@@ -135,7 +198,7 @@ public static class SelfBalloon
         long target = Math.Max(floor, state.Target - (long)(above * settings.StepShare)) / ByteSize.Mebi * ByteSize.Mebi;
         if (target < floor || state.Target - target < Slack)
             return Stay(look, true, "the guest is not made smaller than that");
-        var next = look.Next with { Target = target, Stands = null, Above = above - (state.Target - target), Least = look.Reading.Actual, NotBefore = look.Now + settings.Interval };
+        var next = look.Next with { Target = target, Stands = null, Above = above - (state.Target - target), Least = look.Reading.Actual, NotBefore = look.Now + settings.Interval, AsFound = false };
         return new SelfBalloonDecision(next, target, false, false, Text($"{ByteSize.Format(free)} are free, {ByteSize.Format(reserve)} are left"));
     }
 
@@ -145,13 +208,13 @@ public static class SelfBalloon
         if (!look.Fresh || state.News is not { } before || look.Reading.Actual < before.Report.Actual - Slack)
             return Stay(look, false, "the guest is still giving");
         return new SelfBalloonDecision(
-            look.Next with { Target = look.Reading.Actual, Least = look.Reading.Actual }, look.Reading.Actual, true, false, "the guest gives no more");
+            look.Next with { Target = look.Reading.Actual, Least = look.Reading.Actual, AsFound = false }, look.Reading.Actual, true, false, "the guest gives no more");
     }
 
     private static SelfBalloonDecision GiveBack(SelfBalloonSettings settings, Look look, string why)
     {
         long full = look.Next.Full;
-        var next = look.Next with { Target = full, Stands = null, Above = long.MaxValue, Least = full, NotBefore = look.Now + settings.HoldOff };
+        var next = look.Next with { Target = full, Stands = null, Above = long.MaxValue, Least = full, NotBefore = look.Now + settings.HoldOff, AsFound = false };
         return new SelfBalloonDecision(next, full, true, true, why);
     }
 
@@ -207,7 +270,7 @@ public static class SelfBalloon
             bool fresh = clean.ReportedAt is not null && clean.ReportedAt != state.News?.Report.ReportedAt;
             var news = fresh ? (now, clean) : state.News ?? (now, clean);
             // A balloon that nobody has moved yet has stood for ever.
-            TimeSpan? stands = Math.Abs(clean.Actual - state.Target) > Slack ? null : state.Last is null ? TimeSpan.MinValue : state.Stands ?? now;
+            TimeSpan? stands = Math.Abs(clean.Actual - state.Target) > Slack ? null : state.Last is null && !state.AsFound ? TimeSpan.MinValue : state.Stands ?? now;
             var next = state with { Last = clean, News = news, Stands = stands, Least = Math.Min(state.Least, clean.Actual) };
             return new Look(clean, next, now, fresh, fresh ? TimeSpan.Zero : now - news.Item1);
         }

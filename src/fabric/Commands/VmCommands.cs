@@ -28,7 +28,8 @@ internal static class VmCommands
         var disk = new Option<string[]>("--disk") { Description = "PATH[,shared]: a raw image; may be repeated", DefaultValueFactory = _ => [] };
         var nic = new Option<string[]>("--nic") { Description = "bridge=NAME[,mac=ADDRESS]: a network card on this bridge of every host; may be repeated", DefaultValueFactory = _ => [] };
         var workload = new Option<string?>("--workload") { Description = "A synthetic machine's workload, for example write-heavy:7" };
-        return builder.Command("create", "Start a new VM", [name, file, on, memory, vcpus, machine, accel, kernel, initrd, append, disk, nic, workload], async (run, cancellation) =>
+        var balloon = new Option<string?>("--balloon") { Description = "off (default), or steady[,interval=5s]: keep what is free in the guest in its balloon, so that no move sends it" };
+        return builder.Command("create", "Start a new VM", [name, file, on, memory, vcpus, machine, accel, kernel, initrd, append, disk, nic, workload, balloon], async (run, cancellation) =>
         {
             var said = new VmWish
             {
@@ -42,6 +43,7 @@ internal static class VmCommands
                 Initrd = run.Parsed.GetValue(initrd),
                 Append = run.Parsed.GetValue(append),
                 Workload = run.Parsed.GetValue(workload),
+                Balloon = run.Parsed.GetValue(balloon),
                 Disks = run.Parsed.GetValue(disk) ?? [],
                 Nics = run.Parsed.GetValue(nic) ?? [],
             };

@@ -22,6 +22,7 @@ internal sealed record VmWish
     public string? Initrd { get; init; }
     public string? Append { get; init; }
     public string? Workload { get; init; }
+    public string? Balloon { get; init; }
     public IReadOnlyList<string> Disks { get; init; } = [];
     public IReadOnlyList<string> Nics { get; init; } = [];
 
@@ -37,6 +38,7 @@ internal sealed record VmWish
         Initrd = Initrd ?? file.Initrd,
         Append = Append ?? file.Append,
         Workload = Workload ?? file.Workload,
+        Balloon = Balloon ?? file.Balloon,
         Disks = Disks.Count > 0 ? Disks : file.Disks,
         Nics = Nics.Count > 0 ? Nics : file.Nics,
     };
@@ -58,6 +60,7 @@ internal sealed record VmWish
             Initrd = FullPath(Initrd),
             Append = Append,
             Workload = Workload,
+            Balloon = Balloon is null ? null : BalloonOf(Balloon),
             Disks = [.. Disks.Select(Disk)],
             Nics = [.. Nics.Select(Nic)],
         };
@@ -75,6 +78,27 @@ internal sealed record VmWish
         if (parts[0].Length == 0 || parts.Length > 2 || (parts.Length == 2 && parts[1] != "shared"))
             throw new FabricException(ErrorCodes.InvalidArgument, $"--disk '{Label.Shorten(text)}' is not understood.", "Write PATH, or PATH,shared when every host reaches it under this path.");
         return new DiskSpec(Path.GetFullPath(parts[0]), parts.Length == 2);
+    }
+
+    private static BalloonSpec? BalloonOf(string text) => text.Split(',') switch
+    {
+        ["off"] => null,
+        ["steady"] => new BalloonSpec(),
+        ["steady", var interval] when interval.StartsWith("interval=", StringComparison.Ordinal) && Millis(interval["interval=".Length..]) is { } millis => new BalloonSpec(millis),
+        _ => throw new FabricException(ErrorCodes.InvalidArgument, $"--balloon '{Label.Shorten(text)}' is not understood.", "Write off, steady, or steady,interval=10s (a whole number of ms, s or m)."),
+    };
+
+    /// <summary>Milliseconds; null where it is no whole number with a unit, or more than any interval may be.</summary>
+    private static int? Millis(string text)
+    {
+        var (digits, factor) = text switch
+        {
+            _ when text.EndsWith("ms", StringComparison.Ordinal) => (text[..^2], 1L),
+            _ when text.EndsWith('s') => (text[..^1], 1000L),
+            _ when text.EndsWith('m') => (text[..^1], 60_000L),
+            _ => ("", 0L),
+        };
+        return int.TryParse(digits, NumberStyles.None, CultureInfo.InvariantCulture, out int number) && number * factor <= int.MaxValue ? (int)(number * factor) : null;
     }
 
     private static NicSpec Nic(string text)
@@ -139,11 +163,12 @@ internal static class VmFile
             "initrd" => wish with { Initrd = Path.GetFullPath(Text(), directory) },
             "append" => wish with { Append = Text() },
             "workload" => wish with { Workload = Text() },
+            "balloon" => wish with { Balloon = Text() },
             "disks" => wish with { Disks = [.. List("PATH or 'PATH,shared'").Select(text => Path.GetFullPath(text, directory))] },
             "nics" => wish with { Nics = List("'bridge=NAME' or 'bridge=NAME,mac=ADDRESS'") },
             _ => throw new FabricException(
                 ErrorCodes.InvalidArgument, $"{place}: unknown key '{Label.Shorten(key)}'.",
-                "Known: name, on, memory, vcpus, machine, accel, kernel, initrd, append, workload, disks, nics."),
+                "Known: name, on, memory, vcpus, machine, accel, kernel, initrd, append, workload, balloon, disks, nics."),
         };
 
         string Text() => value is YamlScalarNode { Value: { Length: > 0 } text }

@@ -124,6 +124,9 @@ public sealed partial class LocalCluster
     /// <summary>The directory that a member keeps its state in.</summary>
     public string StateOf(string member) => MemberConfig.State(Directory, Member(member).Name);
 
+    /// <summary>The file that a member's daemon logs to.</summary>
+    public string LogOf(string member) => MemberConfig.Log(Directory, Member(member).Name);
+
     /// <summary>The end of a member's log: what to show when it failed.</summary>
     public string LogTail(string member, int lines = 15)
     {

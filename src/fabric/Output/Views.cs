@@ -105,6 +105,7 @@ internal static class Views
         new("accel", v => Words.Name(v.Accelerator), Wide: true),
         new("epoch", v => v.Epoch.ToString(), Wide: true),
         new("pid", v => Words.Number(v.ProcessId), Wide: true),
+        new("balloon", v => v.Spec.Balloon is { } own ? $"steady, every {own.Interval().TotalSeconds.ToString(CultureInfo.InvariantCulture)} s" : "off", Wide: true),
     ];
 
     public static IReadOnlyList<Column<MigrationReport>> Migrations { get; } =

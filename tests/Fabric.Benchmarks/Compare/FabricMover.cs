@@ -52,7 +52,7 @@ public sealed class FabricMover(LinkLab? lab, TimeProvider time) : IMover, IAsyn
             var cluster = _cluster ??= await StartAsync(cancellation);
             using var client = new ControlClient(cluster.ApiUrl);
             var vm = VmName.Parse($"guest-{++_guests}");
-            await client.CreateVmAsync(new CreateVmRequest(Spec(vm, move.Guest), Pair.Source), cancellation);
+            await client.CreateVmAsync(new CreateVmRequest(Spec(vm, move.Guest) with { Balloon = move.Balloon }, Pair.Source), cancellation);
             try
             {
                 return await MeasureAsync(name, cluster, client, vm, move, options with { Mode = ModeOf(move.Mode) }, cancellation);
@@ -85,6 +85,8 @@ public sealed class FabricMover(LinkLab? lab, TimeProvider time) : IMover, IAsyn
         await using var work = new WorkWatch(consoles, time);
         long lastBeat = await GuestConsole.WaitAsync(consoles, static log => log.IsWorkloadReady ? GuestConsole.SettledBeat(log) : null, BootDeadline, time, cancellation)
             ?? throw new FabricException(ErrorCodes.DeadlineExceeded, $"The guest was not ready within {BootDeadline.TotalSeconds:0} s.");
+        if (move.Balloon is { } balloon)
+            await TakenAsync(cluster, vm, balloon, cancellation);
         await work.SettledAsync(cancellation);
         var start = work.Now;
         MigrationReport ended;
@@ -105,7 +107,19 @@ public sealed class FabricMover(LinkLab? lab, TimeProvider time) : IMover, IAsyn
         double downtime = ended.DowntimeMs ?? throw new FabricException(ErrorCodes.Corrupt, "The migration's record has no downtime.");
         return new MoveResult(
             name, move.Mode, total, downtime, downtime, seen?.StoppedMs, seen?.LargestGapMs, LostWorkMs: null, ended.Memory.WireBytes, ended.Rounds,
-            ended.Verified, sound).After(lost, GuestConsole.Read(consoles).IsClean);
+            ended.Verified, sound, Parts: AgentLog.HandOver(cluster, Pair.Source, vm)).After(lost, GuestConsole.Read(consoles).IsClean);
+    }
+
+    /// <summary>Returns when the loop has asked for something and then, three times, for nothing more.</summary>
+    private async Task TakenAsync(LocalCluster cluster, VmName vm, BalloonSpec balloon, CancellationToken cancellation)
+    {
+        for (long began = time.GetTimestamp(); time.GetElapsedTime(began) < BootDeadline; await Task.Delay(TimeSpan.FromMilliseconds(100), time, cancellation))
+        {
+            if (AgentLog.BalloonOrders(cluster, Pair.Source, vm) is [.., var last] && time.GetUtcNow() - last > 3 * balloon.Interval())
+                return;
+        }
+
+        throw new FabricException(ErrorCodes.DeadlineExceeded, $"The guest's balloon did not settle within {BootDeadline.TotalSeconds:0} s.");
     }
 
     /// <summary>A guest is deleted when nothing moves it: a migration that did not end in its time, or was interrupted, is aborted, and one that is past that is waited for.</summary>

@@ -1,4 +1,6 @@
 using System.Globalization;
+using Fabric.Benchmarks.Moving;
+using Fabric.Core;
 
 namespace Fabric.Benchmarks.Compare;
 
@@ -22,7 +24,8 @@ public sealed record GuestImage(string Kernel, string Initrd, string Append, lon
 /// <summary>One move that is to be made.</summary>
 /// <param name="Within">A move that has not ended by then is called off, and is a result all the same: <see cref="MoveResult.NoEnd"/>.</param>
 /// <param name="Window">For how long, from the moment at which the move is asked for, the guest's own work is looked at; zero: not at all.</param>
-public sealed record PlannedMove(GuestImage Guest, MoveMode Mode, TimeSpan Within, TimeSpan Window);
+/// <param name="Balloon">The guest's own balloon loop, which is waited for until it has nothing more to take.</param>
+public sealed record PlannedMove(GuestImage Guest, MoveMode Mode, TimeSpan Within, TimeSpan Window, BalloonSpec? Balloon = null);
 
 /// <summary>One move, measured. Times in milliseconds; null where it could not be measured, never a guess.</summary>
 /// <param name="Mover">Name of who moved it.</param>
@@ -39,11 +42,12 @@ public sealed record PlannedMove(GuestImage Guest, MoveMode Mode, TimeSpan Withi
 /// <param name="Rounds">Passes over the memory.</param>
 /// <param name="Verified">Whether the mover compared what arrived with what was sent; null where it has no such check.</param>
 /// <param name="GuestClean">Whether the guest went on after the move and found no error in its memory up to the end of the run.</param>
+/// <param name="Parts">Where the downtime went; null where the mover does not say.</param>
 /// <param name="Failure">Why there is no result; all else is then meaningless.</param>
 /// <param name="NoEnd">The failure is that the move did not end in its time.</param>
 public sealed record MoveResult(
     string Mover, MoveMode Mode, double TotalMs, double DowntimeMs, double? OwnDowntimeMs, double? GuestStoppedMs, double? GuestGapMs,
-    double? LostWorkMs, long WireBytes, long? Rounds, bool? Verified, bool GuestClean, string? Failure = null, bool NoEnd = false)
+    double? LostWorkMs, long WireBytes, long? Rounds, bool? Verified, bool GuestClean, string? Failure = null, bool NoEnd = false, HandOverParts? Parts = null)
 {
     /// <summary>With what was seen until the window was over. The work of a guest whose memory is broken says nothing of the move.</summary>
     public MoveResult After(double? lostWorkMs, bool clean) => this with { GuestClean = GuestClean && clean, LostWorkMs = GuestClean && clean ? lostWorkMs : null };

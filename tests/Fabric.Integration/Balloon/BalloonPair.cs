@@ -36,12 +36,12 @@ internal sealed class BalloonPair : IAsyncDisposable
 
     internal VmSpec Spec { get; private init; } = null!;
 
-    internal static async Task<BalloonPair> StartAsync(string append)
+    internal static async Task<BalloonPair> StartAsync(string append, BalloonSpec? balloon = null)
     {
         string? kernel = Environment.GetEnvironmentVariable("FABRIC_GUEST_KERNEL");
         string? initrd = Environment.GetEnvironmentVariable("FABRIC_GUEST_INITRD");
         Skip.If(kernel is null || initrd is null, "no test guest: guests/build.sh builds it, and FABRIC_GUEST_KERNEL and FABRIC_GUEST_INITRD name it");
-        var pair = new BalloonPair { Spec = new VmSpec { Name = Vm, Accelerator = Accelerator.Tcg, MemoryBytes = MemoryBytes, Kernel = kernel, Initrd = initrd, Append = append } };
+        var pair = new BalloonPair { Spec = new VmSpec { Name = Vm, Accelerator = Accelerator.Tcg, MemoryBytes = MemoryBytes, Kernel = kernel, Initrd = initrd, Append = append, Balloon = balloon } };
         try
         {
             for (int i = 0; i < 2; i++)
@@ -115,6 +115,19 @@ internal sealed class BalloonPair : IAsyncDisposable
         {
             Assert.True(TimeProvider.System.GetElapsedTime(began) < QemuBench.Patience, $"The guest was left with {ByteSize.Format(actual)}.");
             await Task.Delay(TimeSpan.FromMilliseconds(20), TimeProvider.System);
+        }
+    }
+
+    /// <summary>Waits until the guest's balloon holds so many bytes and what is still free is a reserve; returns what it holds.</summary>
+    internal async Task<long> HoldsAsync(long bytes)
+    {
+        for (long began = TimeProvider.System.GetTimestamp(); ; await Task.Delay(TimeSpan.FromMilliseconds(20), TimeProvider.System))
+        {
+            var report = await Balloon.QueryStatisticsAsync(CancellationToken.None);
+            long held = MemoryBytes - await Balloon.QueryActualAsync(CancellationToken.None);
+            if (held >= bytes && report is { Free: { } free } && free <= held / 10)
+                return held;
+            Assert.True(TimeProvider.System.GetElapsedTime(began) < QemuBench.Patience, $"The balloon holds {ByteSize.Format(held)}, and {ByteSize.Format(report?.Free ?? 0)} are free.");
         }
     }
 

@@ -47,7 +47,7 @@ public sealed class CommandLineTests : IAsyncLifetime
     [Theory]
     [InlineData("table", "NAME   HOST   STATE    MACHINE     MEMORY  VCPUS  MIGRATION\nweb-1  alpha  running  qemu     256.0 MiB      1  -\n")]
     [InlineData("name", "web-1\n")]
-    [InlineData("wide", "NAME   HOST   STATE    MACHINE     MEMORY  VCPUS  MIGRATION  ACCEL  EPOCH  PID\nweb-1  alpha  running  qemu     256.0 MiB      1  -          tcg    3      4242\n")]
+    [InlineData("wide", "NAME   HOST   STATE    MACHINE     MEMORY  VCPUS  MIGRATION  ACCEL  EPOCH  PID   BALLOON\nweb-1  alpha  running  qemu     256.0 MiB      1  -          tcg    3      4242  off\n")]
     public async Task Lists_are_plain_aligned_lines_when_stdout_is_no_terminal(string format, string expected)
     {
         var run = await CliRun.Async(_server.Url, "vm", "list", "-o", format);

@@ -27,7 +27,7 @@ public sealed class BalloonActorTests : IDisposable
         // A report a second, as QEMU asks for them.
         _guest = new FakeBalloon(Full, Free, () => DateTimeOffset.FromUnixTimeSeconds(_bench.Time.GetUtcNow().ToUnixTimeSeconds()));
         _machine = NewMachine(_guest);
-        _actor = _bench.System.Spawn<BalloonMessage>("balloon", () => new BalloonActor(new BalloonMetrics(_meter), NullLogger.Instance));
+        _actor = _bench.System.Spawn<BalloonMessage>("balloon", () => new BalloonActor(new BalloonMetrics(_meter), new Random(1), NullLogger.Instance));
         _actor.TryTell(new MachineAttached(_machine));
         Pass(1);
     }
@@ -188,24 +188,11 @@ public sealed class BalloonActorTests : IDisposable
 
     private void Pass(double seconds) => _bench.Dispatcher.RunFor(TimeSpan.FromSeconds(seconds));
 
-    private Reply<T> Ask<T>(Func<IReply<T>, BalloonMessage> message)
+    private HeardReply<T> Ask<T>(Func<IReply<T>, BalloonMessage> message)
     {
-        var reply = new Reply<T>();
+        var reply = new HeardReply<T>();
         Assert.True(_actor.TryTell(message(reply)));
         _bench.Dispatcher.RunUntilIdle();
         return reply;
-    }
-
-    private sealed class Reply<T> : IReply<T>
-    {
-        internal bool Answered { get; private set; }
-
-        internal T? Result { get; private set; }
-
-        internal FabricError? Error { get; private set; }
-
-        public void Succeed(T value) => (Answered, Result) = (true, value);
-
-        public void Fail(FabricError error) => (Answered, Error) = (true, error);
     }
 }

@@ -29,7 +29,7 @@ internal sealed class SwitchOverRun : IAsyncDisposable
     /// <summary>What was decided, for a failure's message.</summary>
     internal string Story => string.Join('\n', Supervisor.Journal.Skip(1));
 
-    internal static async Task<SwitchOverRun> StartAsync(VmSpec spec, MigrationMode mode, string directory, PageOrder order = PageOrder.DualMulti, int pivots = 7, Func<VmSpec, FakeBalloon>? balloons = null)
+    internal static async Task<SwitchOverRun> StartAsync(VmSpec spec, MigrationMode mode, string directory, PageOrder order = PageOrder.DualMulti, int pivots = 7, Func<VmSpec, FakeBalloon>? balloons = null, BalloonUse use = BalloonUse.Auto)
     {
         Directory.CreateDirectory(directory);
         var run = new SwitchOverRun(spec, directory);
@@ -39,7 +39,7 @@ internal sealed class SwitchOverRun : IAsyncDisposable
         await run.Destination.StartAsync();
         var created = await run.Source.SendAsync(new CreateVm(new CommandHeader(new CommandId(Guid.NewGuid()), spec.Name, new Epoch(1), new Epoch(1)), spec));
         Assert.Null(created!.Error);
-        var options = new MigrationOptions { Mode = mode, Order = order, Pivots = pivots, Balloon = balloons is null ? BalloonUse.Off : BalloonUse.Auto };
+        var options = new MigrationOptions { Mode = mode, Order = order, Pivots = pivots, Balloon = balloons is null ? BalloonUse.Off : use };
         var plan = new MigrationPlan(
             new MigrationId(Guid.NewGuid()), spec, run.Source.Name, run.Destination.Name, options, new Epoch(1), new Epoch(2), new Ticket(new string('a', 64)), TimeProvider.System.GetUtcNow());
         run.Supervisor = new MiniSupervisor(plan, run.Source, run.Destination);

@@ -56,7 +56,7 @@ public sealed class SharedFactsTests
         [
             Spec with { Name = VmName.Parse("db") }, Spec with { Machine = MachineKind.Synthetic }, Spec with { Accelerator = Accelerator.Kvm }, Spec with { MemoryBytes = ByteSize.Mebi },
             Spec with { Vcpus = 2 }, Spec with { Kernel = null }, Spec with { Initrd = null }, Spec with { Append = null }, Spec with { Workload = null }, Spec with { Disks = [new DiskSpec("/a", true)] },
-            Spec with { Nics = [new NicSpec("br0")] },
+            Spec with { Nics = [new NicSpec("br0")] }, Spec with { Balloon = new BalloonSpec() },
         ];
         Assert.All(others, static other => Assert.NotEqual(Spec, other));
         // PageCount follows from MemoryBytes: a new field needs a line above, and one in Equals.

@@ -176,14 +176,19 @@ public sealed class SelfBalloonTests
             var random = new Random(seed);
             long full = (1 + random.NextInt64(1 << random.Next(1, 22))) * ByteSize.Mebi;
             long floor = Math.Min(full, Math.Max(SelfBalloon.FloorBytes, full / SelfBalloon.FloorShare));
-            var state = SelfBalloonState.Begin(full);
+            var state = random.Next(2) == 0 ? SelfBalloonState.Begin(full) : SelfBalloonState.Find(full);
             for (int i = 0; i < 100; i++)
             {
                 var reading = new GuestReading(
                     Any(random, full, odd), random.Next(4) == 0 ? null : Zero + TimeSpan.FromSeconds(random.Next(50)), AnyOrNull(random, full, odd), AnyOrNull(random, full, odd),
                     AnyOrNull(random, full, odd), AnyOrNull(random, full, odd));
                 var now = TimeSpan.FromMilliseconds(i * random.Next(2000));
-                var decision = random.Next(5) == 0 ? SelfBalloon.Watch(Settings, state, reading, now) : SelfBalloon.Take(Settings, state, reading, now);
+                var decision = random.Next(5) switch
+                {
+                    0 => SelfBalloon.Watch(Settings, state, reading, now),
+                    1 => SelfBalloon.Keep(Settings, state, reading, random.Next(4) > 0, now),
+                    _ => SelfBalloon.Take(Settings, state, reading, now),
+                };
                 state = decision.Next;
                 Assert.InRange(state.Target, 0, full);
 

@@ -1,0 +1,134 @@
+using Fabric.Core;
+using Fabric.Migration.Ballooning;
+using Xunit;
+
+namespace Fabric.Unit.Migration.Ballooning;
+
+/// <summary>
+/// The decisions of a VM's own loop over hours. Proven by a model of a guest that reports once a second and follows an order over some time, while what it uses changes; and by what the first
+/// looks make of a balloon that somebody else has filled.
+/// </summary>
+public sealed class SteadyBalloonTests
+{
+    private const long Full = 1024 * ByteSize.Mebi;
+    private const long Free = 700 * ByteSize.Mebi;
+    private static readonly DateTimeOffset Zero = new(2026, 1, 1, 0, 0, 0, TimeSpan.Zero);
+    private static readonly SelfBalloonSettings Settings = SelfBalloonSettings.Of(new BalloonSpec());
+
+    private SelfBalloonState _state = SelfBalloonState.Find(Full);
+    private long _actual = Full;
+    private long _device = Full;
+    private TimeSpan _now;
+    private bool _promised = true;
+    private readonly List<(TimeSpan At, SelfBalloonDecision Decision)> _orders = [];
+
+    [Fact]
+    public void What_is_free_is_taken_within_some_intervals_and_then_nothing_is_asked()
+    {
+        Play(TimeSpan.FromMinutes(1), Free);
+        Assert.InRange(_state.Taken, (long)(Free * 0.93), Free - SelfBalloon.LeastReserve);
+        int orders = _orders.Count;
+        Assert.InRange(orders, 2, 4);
+        Play(TimeSpan.FromHours(1), Free);
+        Assert.Equal(orders, _orders.Count);
+    }
+
+    [Fact]
+    public void What_becomes_free_later_is_taken_then()
+    {
+        Play(TimeSpan.FromMinutes(1), Free / 4);
+        Assert.InRange(_state.Taken, (long)(Free / 4 * 0.9), Free / 4);
+        Play(TimeSpan.FromMinutes(1), Free);
+        Assert.InRange(_state.Taken, (long)(Free * 0.93), Free - SelfBalloon.LeastReserve);
+    }
+
+    [Fact]
+    public void A_guest_that_needs_its_memory_has_it_within_an_interval_and_keeps_it_for_ten()
+    {
+        Play(TimeSpan.FromMinutes(1), Free);
+        var needed = _now;
+        Play(Settings.Interval, Full - _actual);
+        Assert.Equal((Full, true), (_orders[^1].Decision.Target, _orders[^1].Decision.Pressure));
+        Play(TimeSpan.FromMinutes(2), Free);
+        var again = _orders.First(o => o.At > needed && o.Decision.Target < Full).At;
+        Assert.InRange(again - needed, 10 * Settings.Interval, 12 * Settings.Interval);
+    }
+
+    /// <summary>The order that the device was given before is not known here: an agent that starts, or the destination of a move.</summary>
+    [Theory]
+    [InlineData(400, 400)] // it stands
+    [InlineData(600, 400)] // it gives
+    [InlineData(1024, 400)] // it has not begun to
+    public void A_balloon_that_is_found_is_kept(int has, int asked)
+    {
+        (_actual, _device) = (has * ByteSize.Mebi, asked * ByteSize.Mebi);
+        Play(TimeSpan.FromMinutes(1), Free);
+        Assert.DoesNotContain(_orders, o => o.Decision.Pressure);
+        Assert.InRange(_state.Taken, (long)(Free * 0.93), Free - SelfBalloon.LeastReserve);
+        Assert.Equal(_state.Target, _device);
+    }
+
+    [Fact]
+    public void A_guest_that_is_found_on_its_way_back_goes_on()
+    {
+        (_actual, _device) = (300 * ByteSize.Mebi, Full);
+        Play(TimeSpan.FromSeconds(30), Free);
+        Assert.Equal((Full, 1), (_device, _orders.Count));
+        Assert.Equal(Full, _actual);
+    }
+
+    [Fact]
+    public void What_is_found_is_given_back_when_it_is_needed_though_this_loop_took_nothing()
+    {
+        _actual = _device = Full - Free;
+        Play(TimeSpan.FromSeconds(15), Free);
+        Assert.Equal(Full, Assert.Single(_orders).Decision.Target);
+    }
+
+    [Fact]
+    public void A_guest_that_no_longer_promises_gets_everything_back_and_gives_nothing()
+    {
+        Play(TimeSpan.FromMinutes(1), Free);
+        _promised = false;
+        Play(TimeSpan.FromMinutes(5), Free);
+        Assert.Equal(Full, _device);
+        int orders = _orders.Count;
+        Play(TimeSpan.FromMinutes(5), Free);
+        Assert.Equal(orders, _orders.Count);
+    }
+
+    [Fact]
+    public void Looks_are_spread_over_an_interval_and_drift_apart()
+    {
+        Assert.Equal((TimeSpan.Zero, Settings.Interval / 2), (Settings.First(0), Settings.First(0.5)));
+        Assert.Equal((TimeSpan.FromSeconds(4.5), TimeSpan.FromSeconds(5), TimeSpan.FromSeconds(5.5)), (Settings.Again(0), Settings.Again(0.5), Settings.Again(1)));
+    }
+
+    [Fact]
+    public void The_seconds_ahead_of_a_migration_are_the_same_for_a_vm_with_a_loop_but_for_its_hold_off()
+    {
+        Assert.Equal(SelfBalloonSettings.Default, SelfBalloonSettings.Default.Ahead());
+        Assert.Equal((TimeSpan.FromSeconds(1), 50), (Settings.Ahead().Interval, Settings.Ahead().HoldOffIntervals));
+    }
+
+    /// <param name="time">How long.</param>
+    /// <param name="free">What would be free all the while without a balloon.</param>
+    private void Play(TimeSpan time, long free)
+    {
+        const long Follows = 50 * ByteSize.Mebi;
+        for (var end = _now + time; _now < end;)
+        {
+            _now += TimeSpan.FromSeconds(1);
+            _actual = _actual > _device ? Math.Max(_device, _actual - Follows) : Math.Min(_device, _actual + Follows);
+            if (_now.Ticks % Settings.Interval.Ticks != 0)
+                continue;
+            long left = Math.Max(0, free - (Full - _actual));
+            var decision = SelfBalloon.Keep(Settings, _state, new GuestReading(_actual, Zero + _now, left, left, 0, 0), _promised, _now);
+            _state = decision.Next;
+            if (decision.Target is not { } target)
+                continue;
+            _device = target;
+            _orders.Add((_now, decision));
+        }
+    }
+}
