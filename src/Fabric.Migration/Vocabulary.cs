@@ -146,7 +146,7 @@ public sealed record MigrationStats
     public long PagesZero { get; init; }
     public long PagesResent { get; init; }
 
-    /// <summary>Of the pages sent, those that were packed, and among them those that went as their difference from what the destination held.</summary>
+    /// <summary>Of the pages sent, those that were packed, or on which it was tried, and among them those that went as their difference from what the destination held.</summary>
     public long PagesPacked { get; init; }
     public long PagesDelta { get; init; }
     public int Rounds { get; init; }

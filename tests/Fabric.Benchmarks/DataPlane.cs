@@ -140,10 +140,10 @@ internal static class DataPlane
         public void FillWithNoise()
         {
             byte[] noise = GC.AllocateUninitializedArray<byte>(PageSize, pinned: true);
-            new Random(1).NextBytes(noise);
+            Random random = new(1);
             for (long page = 0; page < PageCount; page++)
             {
-                BitConverter.TryWriteBytes(noise, page);
+                random.NextBytes(noise);
                 PageBytes.Copy(System.Runtime.InteropServices.Marshal.UnsafeAddrOfPinnedArrayElement(noise, 0), Address + (nint)(page * PageSize), PageSize);
             }
         }

@@ -57,7 +57,7 @@ internal sealed class PackingChoice
     }
 
     /// <summary>A frame has left as <see cref="Next"/> said.</summary>
-    /// <param name="packing">How it was written.</param>
+    /// <param name="packing">What was tried on it; that it became no smaller shows in <paramref name="wire"/>.</param>
     /// <param name="pages">Bytes of the pages that are not zero.</param>
     /// <param name="wire">Bytes that they became.</param>
     /// <param name="packSeconds">Spent in packing.</param>

@@ -119,11 +119,12 @@ internal sealed class PageSender : IDisposable
         if (packing == Packing.None)
             ReadInPlace(count);
         else
-            (data, length) = ReadPacked(count, packing, kept, round);
+            (data, length) = ReadPacked(count, ref packing, kept, round);
         long ready = _time.GetTimestamp();
         long bytes = SendTable(data, length, flags, round);
+        // Also what did not become smaller, and is sent as it is, was tried.
         _choice?.Sent(
-            _table.Packing, (long)_table.DataPages * _memory.PageSize, bytes, _time.GetElapsedTime(began, ready).TotalSeconds, _waited + _time.GetElapsedTime(ready).TotalSeconds);
+            packing, (long)_table.DataPages * _memory.PageSize, bytes, _time.GetElapsedTime(began, ready).TotalSeconds, _waited + _time.GetElapsedTime(ready).TotalSeconds);
         _waited = 0;
         return bytes;
     }
@@ -173,7 +174,7 @@ internal sealed class PageSender : IDisposable
         }
     }
 
-    private (nint Data, int Length) ReadPacked(int count, Packing packing, DeltaCache? kept, ulong round)
+    private (nint Data, int Length) ReadPacked(int count, ref Packing packing, DeltaCache? kept, ulong round)
     {
         nint start = _memory.Address;
         int size = _memory.PageSize;

@@ -76,6 +76,23 @@ public sealed class PackTests
     }
 
     [Fact(Timeout = 60 * Second)]
+    public async Task On_what_cannot_be_packed_it_is_seldom_tried()
+    {
+        const int Pages = 8000;
+        await using TransferPair pair = new(Pages) { Pack = true };
+        Random random = new(9);
+        for (long page = 0; page < Pages; page++)
+            pair.Source.GuestNoise(page, random);
+        await pair.ConnectAsync(cap: _slow);
+        await pair.Outgoing.PushRoundAsync(default);
+        Assert.InRange(pair.Outgoing.Snapshot().PagesPacked, 1, Pages / 2);
+        await pair.FinishAsync(HandOverKind.Complete);
+        await pair.TokenAsync();
+        await pair.Running;
+        Assert.Empty(pair.Differences());
+    }
+
+    [Fact(Timeout = 60 * Second)]
     public async Task A_pull_is_packed_too_and_has_no_differences()
     {
         const int Pages = 4000;
