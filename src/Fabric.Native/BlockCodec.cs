@@ -9,11 +9,17 @@ namespace Fabric.Native;
 /// </summary>
 public abstract class BlockCodec : IDisposable
 {
-    /// <summary>LZ4 (liblz4.so.1): some 500 MB/s and more a core. Null where the library is not there.</summary>
-    public static BlockCodec? TryLz4() => NativeLibrary.TryLoad(Lz4Codec.Library, out _) ? new Lz4Codec() : null;
+    /// <summary>Whether this machine's loader finds liblz4.so.1.</summary>
+    public static bool HasLz4 { get; } = NativeLibrary.TryLoad(Lz4Codec.Library, out _);
 
-    /// <summary>Zstandard at its level 1 (libzstd.so.1): smaller and slower than LZ4. Null where the library is not there.</summary>
-    public static BlockCodec? TryZstd() => NativeLibrary.TryLoad(ZstdCodec.Library, out _) ? new ZstdCodec() : null;
+    /// <summary>Whether this machine's loader finds libzstd.so.1.</summary>
+    public static bool HasZstd { get; } = NativeLibrary.TryLoad(ZstdCodec.Library, out _);
+
+    /// <summary>LZ4: some 500 MB/s and more a core. Null where the library is not there.</summary>
+    public static BlockCodec? TryLz4() => HasLz4 ? new Lz4Codec() : null;
+
+    /// <summary>Zstandard at its level 1: smaller and slower than LZ4. Null where the library is not there.</summary>
+    public static BlockCodec? TryZstd() => HasZstd ? new ZstdCodec() : null;
 
     /// <summary>Packs <paramref name="count"/> bytes. Returns the bytes written, or 0 if they do not fit into <paramref name="room"/>.</summary>
     /// <param name="from">Nobody may write there meanwhile.</param>

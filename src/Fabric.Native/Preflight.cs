@@ -206,14 +206,9 @@ public static partial class Preflight
     }
 
     /// <summary>Not required: without them pages are sent as they are.</summary>
-    private static PreflightCheck CheckPacking()
-    {
-        using var lz4 = BlockCodec.TryLz4();
-        using var zstd = BlockCodec.TryZstd();
-        return lz4 is not null && zstd is not null
-            ? Good("packing", "liblz4 and libzstd can be loaded", required: false)
-            : new PreflightCheck("packing", Ok: false, Required: false, $"{(lz4 is null ? "liblz4.so.1" : "libzstd.so.1")} cannot be loaded: a slow wire carries pages as they are", "Install them: apt install liblz4-1 libzstd1");
-    }
+    private static PreflightCheck CheckPacking() => BlockCodec.HasLz4 && BlockCodec.HasZstd
+        ? Good("packing", "liblz4 and libzstd can be loaded", required: false)
+        : new PreflightCheck("packing", Ok: false, Required: false, $"{(BlockCodec.HasLz4 ? "libzstd.so.1" : "liblz4.so.1")} cannot be loaded: a slow wire carries pages as they are", "Install them: apt install liblz4-1 libzstd1");
 
     private static PreflightCheck Good(string name, string detail, bool required = true) => new(name, Ok: true, required, detail, Remedy: null);
 

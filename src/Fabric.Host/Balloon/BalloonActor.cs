@@ -31,8 +31,6 @@ internal sealed partial class BalloonActor(BalloonMetrics metrics, Random random
     private static readonly TimeSpan HoldingPeriod = TimeSpan.FromMilliseconds(500);
     private static readonly TimeSpan CallDeadline = TimeSpan.FromSeconds(2);
 
-    private const string NoPromise = "its guest does not promise to empty the balloon before it runs out of memory";
-
     private BalloonState _state = new BalloonState.Detached();
     private IDisposable? _poll;
     private bool _polling;
@@ -130,7 +128,7 @@ internal sealed partial class BalloonActor(BalloonMetrics metrics, Random random
         {
             not BalloonState.Detached when !ReferenceEquals(MachineOf(_state), m.Machine) => "its machine has changed",
             BalloonState.Attached { Reading: { Statistics.Free: not null } } a => WhyNot(a.Machine.Spec.MemoryBytes, a.Target, a.Reading),
-            BalloonState.Keeping { Reading: { Statistics.Free: not null } reading } => reading.DeflatesOnOom == true ? null : NoPromise,
+            BalloonState.Keeping { Reading: { Statistics.Free: not null } reading } => reading.DeflatesOnOom == true ? null : SelfBalloon.NoPromise,
             BalloonState.Attached or BalloonState.Keeping => "its guest has not reported its memory",
             BalloonState.Detached => "it has no balloon",
             _ => "its balloon is in use",
@@ -141,7 +139,7 @@ internal sealed partial class BalloonActor(BalloonMetrics metrics, Random random
     }
 
     private static string? WhyNot(long full, long? target, BalloonReading reading) =>
-        reading.DeflatesOnOom != true ? NoPromise
+        reading.DeflatesOnOom != true ? SelfBalloon.NoPromise
         : reading.Actual < full - SelfBalloon.Slack || (target is { } asked && asked < full) ? "its balloon is not empty"
         : null;
 

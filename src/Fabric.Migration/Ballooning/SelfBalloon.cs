@@ -110,6 +110,9 @@ public sealed record SelfBalloonDecision(SelfBalloonState Next, long? Target, bo
 /// <summary>The decisions. Pure functions.</summary>
 public static class SelfBalloon
 {
+    /// <summary>Why a guest is not ballooned whose driver has not agreed to deflate-on-oom.</summary>
+    public const string NoPromise = "its guest does not promise to empty the balloon before it runs out of memory";
+
     /// <summary>Bytes by which a balloon may be off its target and still stand.</summary>
     public const long Slack = ByteSize.Mebi;
 
@@ -154,8 +157,7 @@ public static class SelfBalloon
         if (!promised)
         {
             var look = Look.At(Adopt(state, reading), reading, now);
-            const string Why = "its guest does not promise to empty the balloon before it runs out of memory";
-            return look.Next.Taken == 0 ? Stay(look, true, Why) : GiveBack(settings, look, Why);
+            return look.Next.Taken == 0 ? Stay(look, true, NoPromise) : GiveBack(settings, look, NoPromise);
         }
 
         var decision = Take(settings, state with { Above = long.MaxValue }, reading, now);

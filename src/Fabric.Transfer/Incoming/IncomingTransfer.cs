@@ -184,7 +184,7 @@ public sealed partial class IncomingTransfer : IIncomingTransfer
             throw new FabricException(ErrorCodes.Conflict, _resume ? "A pull is waiting to be resumed here; the source wants to begin anew." : "The source wants to resume a pull that this end knows nothing of.");
         if (_agreed.Verify == VerifyLevel.Full && _pullState.Digests is null)
             throw new FabricException(ErrorCodes.Conflict, "The source wants all of memory compared; this end was not prepared for it.");
-        _packings = _agreed.Packings & PageUnpacker.Available;
+        _packings = _agreed.Packings & BlockCodecs.Available;
         _barriers = new BarrierGate(attached, _life, _time, _settings.FrameDeadline, n => _control!.Send(FrameKind.BarrierReached, (ulong)n));
         if (_resume)
             BeginResumedPull();

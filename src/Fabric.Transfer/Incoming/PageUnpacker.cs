@@ -1,7 +1,6 @@
 using Fabric.Core;
 using Fabric.Native;
 using Fabric.Transfer.Channels;
-using Fabric.Transfer.Outgoing;
 using Fabric.Wire.Data;
 
 namespace Fabric.Transfer.Incoming;
@@ -13,12 +12,8 @@ namespace Fabric.Transfer.Incoming;
 internal sealed class PageUnpacker(DataChannel channel, Packings agreed, int pageSize) : IDisposable
 {
     private readonly SocketIoVectors _area = new(1);
+    private readonly BlockCodecs _codecs = new(agreed);
     private MappedMemory? _packed;
-    private BlockCodec? _lz4;
-    private BlockCodec? _zstd;
-
-    /// <summary>What this machine's libraries allow.</summary>
-    public static Packings Available => PagePacker.Available;
 
     /// <summary>Receives the data behind a table into <paramref name="pages"/>, which has room for the pages of a frame.</summary>
     /// <exception cref="FabricException">malformed: not agreed on, or it does not unpack; unreachable; deadline-exceeded.</exception>
@@ -31,14 +26,7 @@ internal sealed class PageUnpacker(DataChannel channel, Packings agreed, int pag
             return;
         }
 
-        var codec = table.Packing switch
-        {
-            Packing.Lz4 when (agreed & Packings.Lz4) != Packings.None => _lz4 ??= BlockCodec.TryLz4(),
-            Packing.Zstd when (agreed & Packings.Zstd) != Packings.None => _zstd ??= BlockCodec.TryZstd(),
-            _ => null,
-        };
-        if (codec is null)
-            throw channel.Malformed($"pages packed as {table.Packing} where {agreed} was agreed on");
+        var codec = _codecs.For(table.Packing) ?? throw channel.Malformed($"pages packed as {table.Packing} where {agreed} was agreed on");
         _packed ??= MappedMemory.Anonymous((long)Limits.PagesPerFrame * pageSize);
         Receive(_packed.Address, table.DataLength);
         if (!codec.TryUnpack(_packed.Address, table.DataLength, pages, whole))
@@ -80,8 +68,7 @@ internal sealed class PageUnpacker(DataChannel channel, Packings agreed, int pag
     public void Dispose()
     {
         _packed?.Dispose();
-        _lz4?.Dispose();
-        _zstd?.Dispose();
+        _codecs.Dispose();
     }
 
     private void Receive(nint to, int length)

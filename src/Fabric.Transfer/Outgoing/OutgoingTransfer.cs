@@ -195,7 +195,7 @@ public sealed partial class OutgoingTransfer : IOutgoingTransfer
         if (_agreed)
             return;
         byte[] body = new byte[TermsBody.Size];
-        Packings offered = _terms.Pack ? PagePacker.Available : Packings.None;
+        Packings offered = _terms.Pack ? BlockCodecs.Available : Packings.None;
         new TermsBody(_terms.PageSize, _terms.PageCount, _terms.BulkConnections, _terms.Verify, _resume, offered).Write(body);
         _termsAccepted.Expect();
         SendControl(FrameKind.Terms, 0, body);

@@ -37,8 +37,9 @@ internal sealed class PackingChoice
     }
 
     /// <summary>How to send the next frame. <see cref="Packing.Stored"/>: what is a difference is worth packing, and the rest is not.</summary>
+    /// <param name="pages">Bytes of its pages. Nothing is tried on a frame that would say nothing of it: the small ones are those of the stopped copy.</param>
     /// <param name="again">Its pages were sent before.</param>
-    public Packing Next(bool again)
+    public Packing Next(long pages, bool again)
     {
         if (!_send.IsKnown)
             return Packing.None;
@@ -48,10 +49,11 @@ internal sealed class PackingChoice
         bool pays = Math.Min(lz4, zstd) <= plain * WorthShare;
         var best = !pays ? null : lz4 <= zstd ? _lz4 : _zstd;
         _expected = pays ? Math.Min(lz4, zstd) : plain;
-        if (best != _lz4 && _lz4.IsDue)
+        bool tells = pages >= Measurable;
+        if (tells && best != _lz4 && _lz4.IsDue)
             return Packing.Lz4;
         // The slower one is not worth a trial where the faster one does not pay.
-        if (best != _zstd && _zstd.IsDue && (pays || !_lz4.IsUsable))
+        if (tells && best != _zstd && _zstd.IsDue && (pays || !_lz4.IsUsable))
             return Packing.Zstd;
         return best?.Packing ?? (again && plain > KeepSeconds ? Packing.Stored : Packing.None);
     }

@@ -1,4 +1,5 @@
 using Fabric.Native;
+using Fabric.Transfer.Channels;
 using Fabric.Wire.Data;
 
 namespace Fabric.Transfer.Outgoing;
@@ -9,8 +10,7 @@ namespace Fabric.Transfer.Outgoing;
 /// </summary>
 internal sealed class PagePacker : IDisposable
 {
-    private readonly BlockCodec? _lz4;
-    private readonly BlockCodec? _zstd;
+    private readonly BlockCodecs _codecs;
     private readonly int _pageSize;
     private readonly MappedMemory _pages;
     private readonly MappedMemory _packed;
@@ -21,14 +21,10 @@ internal sealed class PagePacker : IDisposable
     public PagePacker(Packings agreed, int pageSize)
     {
         _pageSize = pageSize;
-        _lz4 = (agreed & Packings.Lz4) != Packings.None ? BlockCodec.TryLz4() : null;
-        _zstd = (agreed & Packings.Zstd) != Packings.None ? BlockCodec.TryZstd() : null;
+        _codecs = new BlockCodecs(agreed);
         _pages = MappedMemory.Anonymous((long)Core.Limits.PagesPerFrame * pageSize);
         _packed = MappedMemory.Anonymous((long)Core.Limits.PagesPerFrame * pageSize);
     }
-
-    /// <summary>What this machine's libraries allow.</summary>
-    public static Packings Available { get; } = Look();
 
     public void Clear() => _filled = 0;
 
@@ -50,12 +46,7 @@ internal sealed class PagePacker : IDisposable
     /// <param name="length">How many.</param>
     public Packing Finish(Packing wanted, out nint data, out int length)
     {
-        var codec = wanted switch
-        {
-            Packing.Lz4 => _lz4,
-            Packing.Zstd => _zstd,
-            _ => null,
-        };
+        var codec = _codecs.For(wanted);
         length = codec is null || _filled == 0 ? 0 : codec.Pack(_pages.Address, _filled, _packed.Address, _filled - 1);
         if (length > 0)
         {
@@ -69,16 +60,8 @@ internal sealed class PagePacker : IDisposable
 
     public void Dispose()
     {
-        _lz4?.Dispose();
-        _zstd?.Dispose();
+        _codecs.Dispose();
         _pages.Dispose();
         _packed.Dispose();
-    }
-
-    private static Packings Look()
-    {
-        using var lz4 = BlockCodec.TryLz4();
-        using var zstd = BlockCodec.TryZstd();
-        return Packings.Delta | (lz4 is null ? Packings.None : Packings.Lz4) | (zstd is null ? Packings.None : Packings.Zstd);
     }
 }

@@ -111,7 +111,7 @@ internal sealed class PageSender : IDisposable
         // What is pulled comes once.
         var kept = (flags & PageFlags.Pull) == PageFlags.None ? _kept : null;
         bool again = round > 1 && kept is not null;
-        var packing = _choice?.Next(again) ?? Packing.None;
+        var packing = _choice?.Next((long)count * _memory.PageSize, again) ?? Packing.None;
         long began = _time.GetTimestamp();
         _table.Clear();
         nint data = 0;

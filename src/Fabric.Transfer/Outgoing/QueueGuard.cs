@@ -42,8 +42,8 @@ internal sealed class QueueGuard(TimeProvider time)
     private double _capacity; // bytes a second
     private double _rate; // 0: not held back
     private double _growth = LeastGrowth;
-    private int _draining; // windows in which there was a queue
-    private int _vain; // of these, the last ones, in which it did not shrink
+    private bool _draining;
+    private int _vain; // windows of draining, the last ones, in which the queue did not shrink
     private double _shortest; // seconds, of the queue that is being drained
     private int _calm;
     private long? _rested;
@@ -79,25 +79,25 @@ internal sealed class QueueGuard(TimeProvider time)
     // While there is a queue what is delivered is all that the path gives to this connection; unless the queue has just gone, of which the smoothed round trips tell late.
     private void Drain(double delivered, double queue, long now)
     {
-        bool heldBack = _draining > 0 && Math.Abs(delivered - _rate) <= HeldBackShare * _rate;
+        bool heldBack = _draining && Math.Abs(delivered - _rate) <= HeldBackShare * _rate;
         if (!heldBack)
             _capacity = delivered;
         (_growth, _calm) = (LeastGrowth, 0);
         _rate = DrainShare * _capacity;
-        bool shrinks = _draining == 0 || queue < ShrinkShare * _shortest;
+        bool shrinks = !_draining || queue < ShrinkShare * _shortest;
         _shortest = shrinks ? queue : _shortest;
         _vain = shrinks ? 0 : _vain + 1;
-        _draining++;
+        _draining = true;
         if (_vain < Patience)
             return;
-        (_rate, _draining, _rested) = (0, 0, now);
+        (_rate, _draining, _rested) = (0, false, now);
     }
 
     private void Grow()
     {
-        if (_draining > 0)
+        if (_draining)
         {
-            _draining = 0;
+            _draining = false;
             _rate = KeptShare * _capacity;
             return;
         }

@@ -28,7 +28,7 @@ public sealed class PackingChoiceTests
         double adaptive = 0;
         const int Frames = 2000;
         for (int i = 0; i < Frames; i++)
-            adaptive += SendWith(choice, choice.Next(again: false), wire, share);
+            adaptive += SendWith(choice, choice.Next(Frame, again: false), wire, share);
         double best = new[] { Packing.None, Packing.Lz4, Packing.Zstd }.Min(p => Frames * Cost(p, wire, share).Sum());
         Assert.InRange(adaptive / best, 0.9, 1.12);
     }
@@ -41,7 +41,7 @@ public sealed class PackingChoiceTests
         double all = 0;
         for (int i = 0; i < 10_000; i++)
         {
-            var how = choice.Next(again: false);
+            var how = choice.Next(Frame, again: false);
             packing += how == Packing.None ? 0 : Cost(how, 2e9, 0.5).Pack;
             all += SendWith(choice, how, 2e9, 0.5);
         }
@@ -54,16 +54,28 @@ public sealed class PackingChoiceTests
     {
         var choice = new PackingChoice(Both);
         for (int i = 0; i < 200; i++)
-            SendWith(choice, choice.Next(again: false), Gigabit / 2, 1);
+            SendWith(choice, choice.Next(Frame, again: false), Gigabit / 2, 1);
         int plain = 0;
         for (int i = 0; i < 100; i++)
         {
-            var how = choice.Next(again: false);
+            var how = choice.Next(Frame, again: false);
             plain += how == Packing.None ? 1 : 0;
             SendWith(choice, how, Gigabit / 2, 0.3);
         }
 
         Assert.InRange(plain, 0, 15);
+    }
+
+    [Fact]
+    public void On_small_frames_nothing_is_tried()
+    {
+        var choice = new PackingChoice(Both);
+        SendWith(choice, choice.Next(Frame, again: false), 2e9, 0.5);
+        for (int i = 0; i < 100; i++)
+        {
+            Assert.Equal(Packing.None, choice.Next(4096, again: false));
+            choice.Sent(Packing.None, 4096, 4096, 0, 1e-6);
+        }
     }
 
     [Fact]
@@ -73,7 +85,7 @@ public sealed class PackingChoiceTests
         var seen = new HashSet<Packing>();
         for (int i = 0; i < 500; i++)
         {
-            var how = choice.Next(again: false);
+            var how = choice.Next(Frame, again: false);
             seen.Add(how);
             SendWith(choice, how, Gigabit / 2, 0.4);
         }
