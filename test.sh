@@ -47,8 +47,7 @@ leftover_processes() {
   for entry in /proc/[0-9]*; do
     pid=${entry#/proc/}
     [ "$pid" != $$ ] || continue
-    if tr '\0' '\n' 2>/dev/null <"$entry/environ" | grep -qx "FABRIC_TEST_RUN=$run_id" ||
-      tr '\0' ' ' 2>/dev/null <"$entry/cmdline" | grep -qF "$work/t"; then
+    if grep -qzx "FABRIC_TEST_RUN=$run_id" "$entry/environ" 2>/dev/null || grep -qaF "$work/t" "$entry/cmdline" 2>/dev/null; then
       printf '%s %s\n' "$pid" "$(tr '\0' ' ' 2>/dev/null <"$entry/cmdline" | cut -c1-160)"
     fi
   done

@@ -6,7 +6,7 @@ find_dotnet() {
   local candidate
   for candidate in "$(command -v dotnet || true)" "${DOTNET_ROOT:-}/dotnet" "${HOME:-}/.dotnet/dotnet" /usr/share/dotnet/dotnet /usr/lib/dotnet/dotnet /opt/dotnet/dotnet; do
     [ -x "$candidate" ] || continue
-    if "$candidate" --list-sdks 2>/dev/null | grep -q '^10\.'; then
+    if [[ $'\n'$("$candidate" --list-sdks 2>/dev/null) == *$'\n10.'* ]]; then
       PATH="$(dirname "$candidate"):$PATH"
       export PATH
       return 0

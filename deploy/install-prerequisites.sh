@@ -50,7 +50,7 @@ esac
 is_there() {
   case $1 in
     /*) [ -e "$1" ] ;;
-    lib*) ldconfig -p 2>/dev/null | grep -q "$1" || /sbin/ldconfig -p 2>/dev/null | grep -q "$1" ;;
+    lib*) [[ $libraries == *"$1"* ]] ;;
     postgres-server) compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null ;;
     static-busybox) [ -x /bin/busybox ] && ! ldd /bin/busybox >/dev/null 2>&1 ;;
     *) command -v "$1" >/dev/null ;;
@@ -61,6 +61,8 @@ missing=()
 look() {
   missing=()
   local item
+  # Read whole, once: a grep -q that finds early ends ldconfig by SIGPIPE, which pipefail takes for "not there".
+  libraries=$(ldconfig -p 2>/dev/null || /sbin/ldconfig -p 2>/dev/null) || libraries=
   for item in "${wanted[@]}"; do
     is_there "${item%%:*}" || missing+=("${item##*:}")
   done
