@@ -1,9 +1,15 @@
+using System.Text.Json;
+using System.Text.Json.Serialization.Metadata;
 using Fabric.Core;
 using Fabric.Migration;
+using Fabric.Wire.Agent;
 
 namespace Fabric.Daemon.Rehearsals;
 
-/// <summary>One move between two rehearsal hosts, decided by the same <see cref="Brain"/> as a real one; nothing is journaled, since nobody takes it over.</summary>
+/// <summary>
+/// One move between two rehearsal hosts, decided by the same <see cref="Brain"/> as a real one; nothing is journaled, since nobody takes it over. Commands and facts are written and read as for
+/// a control node: what does that is compiled for some 70 ms at its first use, which would be the moment at which a guest has just begun to run.
+/// </summary>
 internal sealed class RehearsalMove(MigrationPlan plan, RehearsalHost source, RehearsalHost destination, TimeProvider time)
 {
     private static readonly TimeSpan Pause = TimeSpan.FromMilliseconds(5);
@@ -23,7 +29,7 @@ internal sealed class RehearsalMove(MigrationPlan plan, RehearsalHost source, Re
             foreach (var order in decision.Orders)
             {
                 var host = order.Host == source.Name ? source : destination;
-                var result = await host.Agent.ExecuteAsync(order.Command, cancellation);
+                var result = Carried(await host.Agent.ExecuteAsync(Carried(order.Command, AgentJson.Default.AgentCommand), cancellation), AgentJson.Default.CommandResult);
                 _answers[order.Step] = new StepAnswer(order.Attempt, result.Error, time.GetUtcNow());
             }
 
@@ -37,9 +43,11 @@ internal sealed class RehearsalMove(MigrationPlan plan, RehearsalHost source, Re
 
     private async Task<HostView> ViewAsync(RehearsalHost host, CancellationToken cancellation)
     {
-        var facts = await host.Agent.FactsAsync(-1, TimeSpan.Zero, cancellation);
+        var facts = Carried(await host.Agent.FactsAsync(-1, TimeSpan.Zero, cancellation), AgentJson.Default.HostFacts);
         return new HostView(facts.Incarnation, facts.Data, facts.Vms.FirstOrDefault(v => v.Name == plan.Vm), null);
     }
+
+    private static T Carried<T>(T message, JsonTypeInfo<T> type) => JsonSerializer.Deserialize(JsonSerializer.SerializeToUtf8Bytes(message, type), type)!;
 
     private static MigrationState Applied(MigrationState state, MigrationEvent happened)
     {

@@ -67,6 +67,42 @@ public sealed class FactsBoardTests
         Assert.Equal((version + 1, 2), (now, Assert.Single(facts).Outgoing!.Stats.Rounds));
     }
 
+    /// <summary>Two steps of a hand-over are not worth an answer while the guest stands; its end is, and so is a hand-over that does not come to one.</summary>
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public async Task Steps_of_a_hand_over_wait_for_its_end_but_not_for_long(bool ends)
+    {
+        var (board, version) = await PushingAsync();
+        var poll = board.WaitAsync(version, Wait, CancellationToken.None);
+        board.Publish(Samples.Vm, Fact(SourcePhase.HandingOver, 2));
+        _time.Advance(FactsBoard.FleetingPeriod / 2);
+        board.Publish(Samples.Vm, Fact(SourcePhase.TokenSent, 2) with { Owner = false, State = VmRunState.Paused });
+        Assert.False(poll.IsCompleted);
+        if (ends)
+            board.Publish(Samples.Vm, Fact(SourcePhase.HandedOver, 2) with { Owner = false, State = VmRunState.Paused });
+        else
+            _time.Advance(FactsBoard.FleetingPeriod / 2);
+        var (now, facts) = await poll.WaitAsync(Patience);
+        Assert.Equal(ends ? SourcePhase.HandedOver : SourcePhase.TokenSent, Assert.Single(facts).Outgoing!.Phase);
+
+        // Who has heard it is not told again.
+        var next = board.WaitAsync(now, Wait, CancellationToken.None);
+        _time.Advance(FactsBoard.FleetingPeriod * 2);
+        Assert.False(next.IsCompleted);
+    }
+
+    [Fact]
+    public async Task A_machine_that_ends_in_a_hand_over_is_said_at_once()
+    {
+        var (board, version) = await PushingAsync();
+        var poll = board.WaitAsync(version, Wait, CancellationToken.None);
+        board.Publish(Samples.Vm, Fact(SourcePhase.HandingOver, 2));
+        board.Publish(Samples.Vm, Fact(SourcePhase.HandingOver, 2) with { State = VmRunState.Exited });
+        var (_, facts) = await poll.WaitAsync(Patience);
+        Assert.Equal(VmRunState.Exited, Assert.Single(facts).State);
+    }
+
     private async Task<(FactsBoard Board, long Version)> PushingAsync()
     {
         var board = new FactsBoard(_time);
