@@ -114,6 +114,16 @@ public sealed class PageBitmap
             _words[i] &= ~other._words[i];
     }
 
+    /// <summary>Clears the bits of each group of 64 pages, from the first page on, in which no more than <paramref name="lone"/> are set.</summary>
+    public void KeepCrowded(int lone)
+    {
+        foreach (ref ulong word in _words.AsSpan())
+        {
+            if (BitOperations.PopCount(word) <= lone)
+                word = 0;
+        }
+    }
+
     /// <summary>The first set page at or after <paramref name="from"/>, or -1.</summary>
     public long NextSet(long from) => Next(from, 0);
 

@@ -124,8 +124,27 @@ public interface IGuestMemory
     /// <summary>Sets exactly the bits of the pages that exist (a page that was never touched, or was given back, is a hole and reads as zeros).</summary>
     void ReadPresence(PageBitmap present);
 
+    /// <summary>Clears the bits of pages that do not exist. The work is that of the pages that are set, not that of the whole memory.</summary>
+    void KeepPresent(PageBitmap pages)
+    {
+        ArgumentNullException.ThrowIfNull(pages);
+        var present = new PageBitmap(PageCount);
+        ReadPresence(present);
+        pages.And(present);
+    }
+
     /// <summary>Begins to record writes by the guest and its devices. Idempotent; also forgets what was recorded before.</summary>
     void StartDirtyTracking();
+
+    /// <summary>
+    /// From now on the pages that the guest reads or writes are noted. Only while no writes are recorded, and writes may be recorded afterwards: a watch lasts until it is asked what it saw, any number of
+    /// times. The guest pays about a microsecond for its first touch of each page. False: not offered here.
+    /// </summary>
+    /// <exception cref="FabricException">The guest's machine does not answer: nothing is known of its touches, and nothing else is lost.</exception>
+    bool WatchTouches(CancellationToken cancellation) => false;
+
+    /// <summary>Adds the pages that the guest has touched since <see cref="WatchTouches"/> returned true.</summary>
+    void ReadTouches(PageBitmap touched) => throw new NotSupportedException();
 
     /// <summary>
     /// Adds the pages written since the last scan (or since tracking began) to <paramref name="dirty"/> and re-arms them in the same step,
@@ -141,6 +160,14 @@ public interface IGuestMemory
     /// what first touches cost. Only at a destination before the guest runs; any thread. False: not offered here, write to <see cref="Address"/>.
     /// </summary>
     bool TryFill(PageRun run, nint source) => false;
+
+    /// <summary>
+    /// Spares the guest the faults of its first touches: puts <paramref name="pages"/>, as far as they exist, where its processors find them. Only at a destination
+    /// before the device state is loaded. Nothing depends on it; it may be called off between pieces of some milliseconds.
+    /// </summary>
+    void MapAhead(PageBitmap pages, CancellationToken cancellation)
+    {
+    }
 
     /// <summary>Turns the pages into holes. Only while the guest does not run here, or for pages known to be missing.</summary>
     void Discard(PageRun run);

@@ -45,10 +45,13 @@ public sealed class PagemapScan : IDisposable
     /// Adds the written pages to <paramref name="written"/> (null throws them away), protecting each again in the same step, so that no write
     /// falls between. Returns how many pages were reported.
     /// </summary>
-    public long ScanAndProtect(PageBitmap? written) => Scan(Layout.ProtectMatching | Layout.CheckAsync, written);
+    public long ScanAndProtect(PageBitmap? written) => Scan(Layout.ProtectMatching | Layout.CheckAsync, Layout.PageIsWritten, written);
 
     /// <summary>Counts the written pages, and adds them to <paramref name="written"/> if given; changes nothing.</summary>
-    public long Peek(PageBitmap? written = null) => Scan(0, written);
+    public long Peek(PageBitmap? written = null) => Scan(0, Layout.PageIsWritten, written);
+
+    /// <summary>Adds the pages that are in the process's page table to <paramref name="present"/>; changes nothing. Needs no registration. Returns how many there are.</summary>
+    public long FindPresent(PageBitmap present) => Scan(0, Layout.PageIsPresent, present);
 
     public void Dispose()
     {
@@ -56,7 +59,7 @@ public sealed class PagemapScan : IDisposable
         _regions.Dispose();
     }
 
-    private unsafe long Scan(ulong flags, PageBitmap? written)
+    private unsafe long Scan(ulong flags, ulong category, PageBitmap? found)
     {
         long pages = 0;
         var vector = (Layout.Region*)_regions.Address;
@@ -71,8 +74,8 @@ public sealed class PagemapScan : IDisposable
                 End = _end,
                 Vector = (ulong)vector,
                 VectorLength = RegionCapacity,
-                CategoryMask = Layout.PageIsWritten,
-                ReturnMask = Layout.PageIsWritten,
+                CategoryMask = category,
+                ReturnMask = category,
             };
 
             // SAFETY: the structure is on this stack; the kernel writes at most VectorLength regions into the mapping, which has that size.
@@ -85,7 +88,7 @@ public sealed class PagemapScan : IDisposable
             }
 
             for (int i = 0; i < count; i++)
-                pages += Report(vector[i], written);
+                pages += Report(vector[i], found);
             if (argument.WalkEnd <= position)
                 throw new FabricException(ErrorCodes.Native, $"PAGEMAP_SCAN stopped at 0x{argument.WalkEnd:x} and made no progress.");
             position = argument.WalkEnd;
@@ -94,14 +97,14 @@ public sealed class PagemapScan : IDisposable
         return pages;
     }
 
-    private long Report(Layout.Region region, PageBitmap? written)
+    private long Report(Layout.Region region, PageBitmap? found)
     {
         long first = (long)(region.Start - _start) / VmSpec.PageSize;
         long count = (long)(region.End - region.Start) / VmSpec.PageSize;
-        for (long at = 0; written is not null && at < count;)
+        for (long at = 0; found is not null && at < count;)
         {
             int piece = (int)Math.Min(count - at, int.MaxValue);
-            written.SetRun(new PageRun(first + at, piece));
+            found.SetRun(new PageRun(first + at, piece));
             at += piece;
         }
 
@@ -114,6 +117,7 @@ public sealed class PagemapScan : IDisposable
         internal const ulong ProtectMatching = 1;
         internal const ulong CheckAsync = 2;
         internal const ulong PageIsWritten = 2;
+        internal const ulong PageIsPresent = 8;
 
         internal static readonly uint ScanRequest = IoctlNumber.ReadWrite<Argument>((byte)'f', 16);
 

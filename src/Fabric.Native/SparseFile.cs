@@ -13,6 +13,7 @@ public sealed partial class SparseFile : IDisposable
     private const int SeekData = 3;
     private const int SeekHole = 4;
     private const int PunchHoleKeepSize = 1 | 2;
+    private const int ResidentAtOnce = 1024;
 
     private SparseFile(SafeFileHandle handle, long length)
     {
@@ -83,6 +84,28 @@ public sealed partial class SparseFile : IDisposable
         }
     }
 
+    /// <summary>
+    /// Clears the bits of pages of which nothing exists. The work is that of the set bits: what <c>mincore</c> calls resident exists; of the others, which may be swapped out, the file is asked one by one.
+    /// (Asking it about runs would walk over the whole stretch of data around each.)
+    /// </summary>
+    /// <param name="mapping">Where the file's beginning is mapped in this process, all of it; nothing is touched.</param>
+    public unsafe void KeepPresent(PageBitmap pages, nint mapping)
+    {
+        ArgumentNullException.ThrowIfNull(pages);
+        byte* resident = stackalloc byte[ResidentAtOnce];
+        for (long page = 0; page < pages.Length && pages.TryNextRun(page, ResidentAtOnce, out PageRun run); page = run.End)
+        {
+            // SAFETY: the kernel writes one byte for each page of the run, at most ResidentAtOnce; a range that is not mapped is an error value.
+            if (Resident(mapping + (nint)(run.First * VmSpec.PageSize), (nuint)run.Count * VmSpec.PageSize, resident) != 0)
+                throw NativeError.Last("mincore");
+            for (int i = 0; i < run.Count; i++)
+            {
+                if ((resident[i] & 1) == 0 && !Exists(run.First + i))
+                    pages[run.First + i] = false;
+            }
+        }
+    }
+
     /// <summary>Turns bytes into a hole. The length of the file stays.</summary>
     public void PunchHole(long offset, long length)
     {
@@ -96,6 +119,15 @@ public sealed partial class SparseFile : IDisposable
     }
 
     public void Dispose() => Handle.Dispose();
+
+    private bool Exists(long page)
+    {
+        long offset = page * VmSpec.PageSize;
+        long data = Seek(Handle, offset, SeekData);
+        return data >= 0 || Marshal.GetLastPInvokeError() == Errno.NoSuchAddress
+            ? data >= 0 && data < offset + VmSpec.PageSize
+            : throw NativeError.Last("lseek SEEK_DATA");
+    }
 
     private static void SetPages(PageBitmap present, long from, long to)
     {
@@ -111,6 +143,9 @@ public sealed partial class SparseFile : IDisposable
 
     [LibraryImport("libc", EntryPoint = "lseek", SetLastError = true)]
     private static partial long Seek(SafeFileHandle file, long offset, int whence);
+
+    [LibraryImport("libc", EntryPoint = "mincore", SetLastError = true)]
+    private static unsafe partial int Resident(nint address, nuint length, byte* resident);
 
     [LibraryImport("libc", EntryPoint = "ftruncate", SetLastError = true)]
     private static partial int Truncate(SafeFileHandle file, long length);

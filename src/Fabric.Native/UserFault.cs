@@ -15,6 +15,9 @@ public enum UserFaultFeatures : long
     /// <summary>Shared memory can be write-protected.</summary>
     WriteProtectSharedMemory = 1 << 12,
 
+    /// <summary>Pages of shared memory files that exist can be put into the process's page table from outside.</summary>
+    MinorSharedMemory = 1 << 10,
+
     /// <summary>Write protection also covers pages that do not exist yet.</summary>
     WriteProtectUnpopulated = 1 << 13,
 
@@ -22,7 +25,7 @@ public enum UserFaultFeatures : long
     WriteProtectAsync = 1 << 15,
 
     /// <summary>All that Fabric needs.</summary>
-    Required = MissingSharedMemory | WriteProtectSharedMemory | WriteProtectUnpopulated | WriteProtectAsync,
+    Required = MissingSharedMemory | MinorSharedMemory | WriteProtectSharedMemory | WriteProtectUnpopulated | WriteProtectAsync,
 }
 
 /// <summary>What a range is registered for; the bits of <c>UFFDIO_REGISTER_MODE_*</c>.</summary>
@@ -32,6 +35,9 @@ public enum UserFaultModes
     None = 0,
     Missing = 1,
     WriteProtect = 2,
+
+    /// <summary>A touch of a page that exists, but not in the process's page table, waits.</summary>
+    Minor = 4,
 }
 
 /// <summary>How far a copy came.</summary>
@@ -145,6 +151,34 @@ public sealed class UserFault : SafeHandle
         }
 
         return Finish(start, length, present);
+    }
+
+    /// <summary>
+    /// Puts pages that exist in the memory file into the process's page table, so that its first touch of them does not fault. The range must be registered with
+    /// <see cref="UserFaultModes.Minor"/>; nobody is woken. Pages that are there already, and holes, are passed over.
+    /// </summary>
+    /// <exception cref="FabricException">native: the range is not registered, or the kernel refuses.</exception>
+    public unsafe UserFaultResult Continue(ulong start, ulong length)
+    {
+        ulong done = 0;
+        bool present = false;
+        int stalled = 0;
+        while (done < length)
+        {
+            var argument = new UserFaultLayout.Continue { Range = { Start = start + done, Length = length - done }, Mode = UserFaultLayout.ContinueWithoutWaking };
+
+            // SAFETY: the kernel reads and writes only the structure on this stack.
+            int error = LinuxCalls.Ioctl(this, UserFaultLayout.ContinueRequest, &argument) == 0 ? 0 : Marshal.GetLastPInvokeError();
+            if (error == 0)
+                break;
+            // A hole: nothing to map.
+            error = error == Errno.BadAddress ? Errno.Exists : error;
+            var verdict = Judge(error, argument.Mapped, "mapping pages", ref done, ref present, ref stalled);
+            if (verdict == UserFaultResult.ProcessGone)
+                return verdict;
+        }
+
+        return present ? UserFaultResult.SomePresent : UserFaultResult.Done;
     }
 
     /// <summary>

@@ -19,6 +19,10 @@ internal static class UserFaultLayout
 
     internal static readonly uint CopyRequest = IoctlNumber.ReadWrite<Copy>(Type, 0x03);
     internal static readonly uint ZeroPageRequest = IoctlNumber.ReadWrite<ZeroPage>(Type, 0x04);
+    internal static readonly uint ContinueRequest = IoctlNumber.ReadWrite<Continue>(Type, 0x07);
+
+    /// <summary><c>UFFDIO_CONTINUE_MODE_DONTWAKE</c>.</summary>
+    internal const ulong ContinueWithoutWaking = 1;
 
     /// <summary><c>USERFAULTFD_IOC_NEW</c> of <c>/dev/userfaultfd</c>; its argument is the flags, not a pointer.</summary>
     internal static readonly uint DeviceNewRequest = IoctlNumber.None(Type, 0x00);
@@ -66,6 +70,16 @@ internal static class UserFaultLayout
 
         /// <summary>Out: bytes made zero, or a negative errno.</summary>
         internal long Zeroed;
+    }
+
+    [StructLayout(LayoutKind.Sequential)]
+    internal struct Continue
+    {
+        internal Range Range;
+        internal ulong Mode;
+
+        /// <summary>Out: bytes mapped, or a negative errno.</summary>
+        internal long Mapped;
     }
 
     /// <summary><c>struct uffd_msg</c>, as far as a page fault fills it.</summary>

@@ -9,8 +9,9 @@ namespace Fabric.Machines.Qemu;
 /// </summary>
 /// <param name="FaultDescriptor">Number of the userfaultfd inside the QEMU process.</param>
 /// <param name="FaultFeatures">What the kernel granted it.</param>
+/// <param name="Unmap">Number, inside the QEMU process, of the agent's end of the socket pair to the shim's thread; null for a machine whose shim had none.</param>
 internal sealed record AdoptionRecord(
-    int Version, ProcessIdentity Process, MachineFiles Files, int FaultDescriptor, UserFaultFeatures FaultFeatures, string MachineType, VmSpec Spec)
+    int Version, ProcessIdentity Process, MachineFiles Files, int FaultDescriptor, UserFaultFeatures FaultFeatures, string MachineType, VmSpec Spec, int? Unmap = null)
 {
     internal const int CurrentVersion = 1;
 

@@ -79,7 +79,7 @@ public sealed partial class QemuMachineFactory : IMachineFactory, IDisposable
         try
         {
             bool answers = await AnswersAsync(qmp, process, record, cancellation);
-            memory = QemuMemory.Open(record.Files.Ram, process, TakeFault(process, record), withModes: true);
+            memory = QemuMemory.Open(record.Files.Ram, process, TakeFault(process, record), record.FaultFeatures, TakeUnmapper(process, record.Unmap), withModes: true);
             var machine = new QemuMachine(record, _options, _time, _log, process, qmp, events, memory, _deaths, static () => null);
             if (answers)
                 await machine.RecallAsync(cancellation);
@@ -126,6 +126,15 @@ public sealed partial class QemuMachineFactory : IMachineFactory, IDisposable
             : throw new FabricException(ErrorCodes.MachineFailed, $"{link} is '{Label.Shorten(target)}', not the userfaultfd that the adoption record names.");
     }
 
+    /// <summary>Null: a machine of an agent before this one, whose shim had no thread. Its touches cannot be watched; nothing else is lost.</summary>
+    private PageUnmapper? TakeUnmapper(ProcessHandle process, int? descriptor)
+    {
+        if (descriptor is not { } number)
+            return null;
+        lock (_randomGate)
+            return new PageUnmapper(process.DuplicateDescriptor(number), (ulong)_random.NextInt64());
+    }
+
     private async Task<QemuMachine> OpenAsync(LaunchedQemu launched, VmSpec spec, MachineBirth birth, MachineFiles files, CancellationToken cancellation)
     {
         var events = new EventWatch(_time);
@@ -136,9 +145,9 @@ public sealed partial class QemuMachineFactory : IMachineFactory, IDisposable
         {
             await qmp.OpenAsync(_options.LaunchDeadline, () => !launched.Process.HasExited, cancellation);
             PlugNics(spec, files);
-            memory = QemuMemory.Open(files.Ram, launched.Process, launched.Fault, withModes: false);
+            memory = QemuMemory.Open(files.Ram, launched.Process, launched.Fault, launched.Hello.Features, TakeUnmapper(launched.Process, launched.Hello.Unmap), withModes: false);
             var record = new AdoptionRecord(
-                Qemu.AdoptionRecord.CurrentVersion, launched.Process.Identity, files, launched.Hello.Descriptor, launched.Hello.Features, _options.MachineType, spec);
+                Qemu.AdoptionRecord.CurrentVersion, launched.Process.Identity, files, launched.Hello.Descriptor, launched.Hello.Features, _options.MachineType, spec, launched.Hello.Unmap);
             machine = new QemuMachine(record, _options, _time, _log, launched.Process, qmp, events, memory, _deaths, launched.ExitCode);
             if (birth == MachineBirth.Incoming)
                 await machine.PrepareIncomingAsync(cancellation);

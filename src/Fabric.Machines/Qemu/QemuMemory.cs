@@ -16,9 +16,23 @@ namespace Fabric.Machines.Qemu;
 /// </summary>
 internal sealed class QemuMemory : IGuestMemory, IDisposable
 {
+    /// <summary>8 MiB: about a quarter of a millisecond.</summary>
+    private const int MapAtOnce = 2048;
+
+    /// <summary>16 GiB: unmapping takes some 20 ms for each GiB that is mapped.</summary>
+    private const long WatchedMost = 16L << 18;
+
+    /// <summary>64 MiB: about a millisecond.</summary>
+    private const int UnmapAtOnce = 16384;
+
+    /// <summary>Milliseconds, for one piece.</summary>
+    private const int UnmapDeadline = 1000;
+
     private readonly SparseFile _file;
     private readonly MappedMemory _mapping;
     private readonly UserFault _fault;
+    private readonly bool _canMap;
+    private readonly PageUnmapper? _unmapper;
     private readonly PagemapScan _scan;
     private readonly ulong _guestBase;
     private readonly Lock _gate = new();
@@ -27,11 +41,14 @@ internal sealed class QemuMemory : IGuestMemory, IDisposable
     private MissingPageTrap? _trap;
 
     /// <summary>Takes ownership of all of them.</summary>
-    internal QemuMemory(SparseFile file, MappedMemory mapping, UserFault fault, PagemapScan scan, FileMapping guest, ProcessHandle process)
+    private QemuMemory(
+        SparseFile file, MappedMemory mapping, UserFault fault, UserFaultFeatures features, PageUnmapper? unmapper, PagemapScan scan, FileMapping guest, ProcessHandle process)
     {
         _file = file;
         _mapping = mapping;
         _fault = fault;
+        _canMap = features.HasFlag(UserFaultFeatures.MinorSharedMemory);
+        _unmapper = unmapper;
         _scan = scan;
         _guestBase = guest.Start;
         _modes = guest.Modes;
@@ -53,6 +70,38 @@ internal sealed class QemuMemory : IGuestMemory, IDisposable
         return true;
     }
 
+    /// <summary>
+    /// A first touch costs a guest about a microsecond, a page that is mapped here a seventh of that, and nobody waits for it. Write faults are as cheap as reads then: pages of a shared file are mapped writable.
+    /// </summary>
+    public void MapAhead(PageBitmap pages, CancellationToken cancellation)
+    {
+        ArgumentNullException.ThrowIfNull(pages);
+        lock (_gate)
+        {
+            if (!_canMap || _modes != UserFaultModes.None)
+                return;
+            Require(UserFaultModes.Minor);
+            try
+            {
+                for (long from = 0; from < PageCount && !cancellation.IsCancellationRequested && pages.TryNextRun(from, MapAtOnce, out PageRun run); from = run.End)
+                {
+                    var (start, length) = Locate(run);
+                    if (_fault.Continue(start, length) == UserFaultResult.ProcessGone)
+                        return;
+                }
+            }
+            catch (FabricException)
+            {
+                // What is not mapped the guest maps itself, by its faults. That the mode ends is another matter: nobody would answer them.
+            }
+            finally
+            {
+                if (!Process.HasExited)
+                    Release();
+            }
+        }
+    }
+
     internal ProcessHandle Process { get; }
 
     internal UserFault Fault => _fault;
@@ -60,9 +109,11 @@ internal sealed class QemuMemory : IGuestMemory, IDisposable
     private ulong Bytes => (ulong)_file.Length;
 
     /// <summary>Opens the RAM of a running QEMU; on failure nothing stays open but what the caller brought.</summary>
-    /// <param name="fault">Owned by the memory from here on, also when this throws.</param>
+    /// <param name="fault">Owned by the memory from here on, also when this throws; and so is <paramref name="unmapper"/>.</param>
+    /// <param name="features">What the kernel granted <paramref name="fault"/>.</param>
+    /// <param name="unmapper">Null: what the guest touches cannot be watched.</param>
     /// <param name="withModes">True when an earlier agent may have registered the range.</param>
-    internal static QemuMemory Open(string path, ProcessHandle process, UserFault fault, bool withModes)
+    internal static QemuMemory Open(string path, ProcessHandle process, UserFault fault, UserFaultFeatures features, PageUnmapper? unmapper, bool withModes)
     {
         SparseFile? file = null;
         MappedMemory? mapping = null;
@@ -72,18 +123,21 @@ internal sealed class QemuMemory : IGuestMemory, IDisposable
             mapping = MappedMemory.MapFile(file.Handle, file.Length);
             var guest = ProcessMappings.Find(process.Identity.ProcessId, path, file.Length, withModes);
             var scan = new PagemapScan(process.Identity.ProcessId, guest.Start, file.Length);
-            return new QemuMemory(file, mapping, fault, scan, guest, process);
+            return new QemuMemory(file, mapping, fault, features, unmapper, scan, guest, process);
         }
         catch
         {
             mapping?.Dispose();
             file?.Dispose();
+            unmapper?.Dispose();
             fault.Dispose();
             throw;
         }
     }
 
     public void ReadPresence(PageBitmap present) => _file.ReadPresence(present);
+
+    public void KeepPresent(PageBitmap pages) => _file.KeepPresent(pages, Address);
 
     public void StartDirtyTracking()
     {
@@ -94,6 +148,31 @@ internal sealed class QemuMemory : IGuestMemory, IDisposable
             _scan.ScanAndProtect(null);
             _tracking = true;
         }
+    }
+
+    // A page that was written and is then unmapped would no longer count as written: so nothing is unmapped while writes are recorded.
+    public bool WatchTouches(CancellationToken cancellation)
+    {
+        lock (_gate)
+        {
+            if (_unmapper is null || _tracking || _modes != UserFaultModes.None || PageCount > WatchedMost)
+                return false;
+            for (long page = 0; page < PageCount; page += UnmapAtOnce)
+            {
+                cancellation.ThrowIfCancellationRequested();
+                var (start, length) = Locate(new PageRun(page, (int)Math.Min(UnmapAtOnce, PageCount - page)));
+                _unmapper.Unmap(start, length, UnmapDeadline);
+            }
+
+            return true;
+        }
+    }
+
+    public void ReadTouches(PageBitmap touched)
+    {
+        ArgumentNullException.ThrowIfNull(touched);
+        lock (_gate)
+            _scan.FindPresent(touched);
     }
 
     public long ScanDirty(PageBitmap dirty)
@@ -178,6 +257,7 @@ internal sealed class QemuMemory : IGuestMemory, IDisposable
 
         trap?.Abandon();
         _scan.Dispose();
+        _unmapper?.Dispose();
         _fault.Dispose();
         _mapping.Dispose();
         _file.Dispose();

@@ -5,6 +5,7 @@
 //   bulk0 … bulkN    ── pages into guest memory (push) or into the trap (pull), barriers, digests
 //   urgent           ── wanted pages
 //   faults           ── from Finish(pull) on: what the guest waits for
+//   map              ── until Finish: maps what was pushed where the guest will look for it
 //
 // Files: this one (attaching, the flow), .Receive (what the threads read), .Pull (finish and completion of a pull).
 using System.Net.Sockets;
@@ -40,6 +41,7 @@ public sealed partial class IncomingTransfer : IIncomingTransfer
     private DataChannel? _control;
     private DataChannel? _urgent;
     private BarrierGate? _barriers;
+    private AheadMap? _ahead; // null in a resumed pull
 
     // What the source is expected to say; the control thread completes them.
     private readonly Answer<TermsBody> _terms = new();
@@ -151,6 +153,7 @@ public sealed partial class IncomingTransfer : IIncomingTransfer
         foreach (PageReceiver receiver in _receivers)
             receiver.Dispose();
         _sink?.Dispose();
+        _ahead?.Dispose();
         _pin.Dispose();
     }
 
@@ -185,11 +188,18 @@ public sealed partial class IncomingTransfer : IIncomingTransfer
         if (_agreed.Verify == VerifyLevel.Full && _pullState.Digests is null)
             throw new FabricException(ErrorCodes.Conflict, "The source wants all of memory compared; this end was not prepared for it.");
         _packings = _agreed.Packings & BlockCodecs.Available;
-        _barriers = new BarrierGate(attached, _life, _time, _settings.FrameDeadline, n => _control!.Send(FrameKind.BarrierReached, (ulong)n));
+        _barriers = new BarrierGate(attached, _life, _time, _settings.FrameDeadline, OnBarrier);
         if (_resume)
+        {
             BeginResumedPull();
+        }
         else
+        {
             _finish.Expect();
+            _ahead = new AheadMap(_memory, _books, _life);
+            _life.Start($"{_name}-map", _ahead.Run);
+        }
+
         for (int i = 0; i < attached; i++)
         {
             DataChannel channel = _bulk[i]!;
@@ -198,6 +208,12 @@ public sealed partial class IncomingTransfer : IIncomingTransfer
 
         StartReceiver(_urgent, $"{_name}-urgent");
         _control!.Send(FrameKind.TermsAccepted, (ulong)_packings);
+    }
+
+    private void OnBarrier(long number)
+    {
+        _control!.Send(FrameKind.BarrierReached, (ulong)number);
+        _ahead?.Wake();
     }
 
     private void StartReceiver(DataChannel channel, string name)
@@ -214,6 +230,7 @@ public sealed partial class IncomingTransfer : IIncomingTransfer
         try
         {
             await _life.WithinAsync(_barriers!.PassedAsync(finish.LastBarrier), _settings.AnswerDeadline, "The last barrier", cancellation);
+            await _life.WithinAsync(_ahead!.EndAsync(), _settings.AnswerDeadline, "The end of mapping ahead", cancellation);
             ReadOnlyMemory<byte> state = CheckState(finish);
             if (finish.Pull)
                 BeginPull(finish);

@@ -211,6 +211,13 @@ internal sealed class PushBooks(IGuestMemory memory)
     /// <summary>True if writing the run through the mapping will not fault. No lock, as <see cref="AllNew"/>.</summary>
     public bool AllMapped(PageRun run) => _mapped.NextClear(run.First) is var clear && (clear < 0 || clear >= run.End);
 
+    /// <summary>What is filled now; any thread, also while receivers run.</summary>
+    public void CopyFilled(PageBitmap pages)
+    {
+        lock (_gate)
+            pages.CopyFrom(Filled);
+    }
+
     public void Note(PageTable table, ReadOnlySpan<long> suspects, bool mapped)
     {
         lock (_gate)

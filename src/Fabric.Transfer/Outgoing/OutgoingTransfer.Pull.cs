@@ -60,6 +60,8 @@ public sealed partial class OutgoingTransfer
             _memory.ScanDirty(hot);
             _sending.Or(hot);
             _present.Or(_sending);
+            if (_written is not null)
+                hot.Or(_written);
         }
         else if (_looked)
         {

@@ -51,18 +51,12 @@ public sealed partial class OutgoingTransfer
     public async Task PrepareFinishAsync(HandOverKind kind, CancellationToken cancellation)
     {
         await AgreeAsync(cancellation);
-        if (kind == HandOverKind.Complete || _pushed || _looked)
+        if (kind == HandOverKind.Complete || _pushed)
             return;
-        // From here on writes are recorded, so what exists now and what is written until the end is all that can exist then. A page that is given
-        // back meanwhile is sent as zeros.
-        await Task.Run(
-            () =>
-            {
-                _memory.StartDirtyTracking();
-                _memory.ReadPresence(_present);
-            },
-            cancellation);
-        _looked = true;
+        if (!_looked)
+            await Task.Run(() => BeginLooking(cancellation), cancellation);
+        else if (_watched)
+            await PushWorkingSetAsync(cancellation);
     }
 
     public async Task FinishStoppedAsync(HandOverKind kind, Task<byte[]> deviceState, CancellationToken cancellation)
@@ -72,7 +66,9 @@ public sealed partial class OutgoingTransfer
         // The device state is being saved at the same time; what saving writes is scanned afterwards. A pull without a push reads nothing before the
         // state is there.
         bool nothingSent = kind == HandOverKind.Pull && !_pushed;
-        if (!nothingSent)
+        if (_written is not null)
+            await Task.Run(ChooseAfterWorkingSet, cancellation);
+        else if (!nothingSent)
             await Task.Run(() => ChooseRound(stands: true), cancellation);
         byte[] state = kind == HandOverKind.Complete
             ? await SendRestAsync(deviceState, cancellation)

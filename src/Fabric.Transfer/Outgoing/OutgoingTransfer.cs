@@ -5,7 +5,8 @@
 //   control         ── reads the destination's answers
 //   urgent          ── reads wanted pages, claims them, sends them at once
 //
-// Files: this one (state, answers), .Push (rounds, stopped copy), .Looks (what is learnt while a round runs), .Pull (hand-over with missing pages, serving them).
+// Files: this one (state, answers), .Push (rounds, stopped copy), .Looks (what is learnt while a round runs), .WorkingSet (what goes before a pull without a push),
+// .Pull (hand-over with missing pages, serving them).
 using Fabric.Core;
 using Fabric.Machines;
 using Fabric.Migration;

@@ -44,6 +44,75 @@ public sealed class MemoryTests
         await QemuBench.ProgressAsync(machine);
     }
 
+    /// <summary>
+    /// The guest stands while it is looked at: what it touched is compared with the range that it counts over, and the bytes say that taking pages out of QEMU's table has cost none of them. Then it counts
+    /// on under the watch, and each page that it changes must be found written: a page that was unmapped and armed again is recorded like any other.
+    /// </summary>
+    [SkippableTheory]
+    [InlineData(Accelerator.Tcg)]
+    [InlineData(Accelerator.Kvm)]
+    public async Task Touches_are_seen_and_cost_neither_bytes_nor_writes(Accelerator accelerator)
+    {
+        QemuBench.RequireKvm(accelerator);
+        await using var bench = new QemuBench();
+        var machine = await bench.BootAsync(bench.BootBlockVm("touch", accelerator));
+        await machine.StopAsync(default);
+        byte[] before = QemuBench.Values(machine);
+        Assert.True(machine.Memory.WatchTouches(default));
+        var touched = new PageBitmap(machine.Memory.PageCount);
+        machine.Memory.ReadTouches(touched);
+        Assert.InRange(touched.CountSet(), 0, 8);
+        Assert.Equal(before, QemuBench.Values(machine));
+
+        machine.Memory.StartDirtyTracking();
+        await machine.ContinueAsync(default);
+        await QemuBench.ProgressAsync(machine);
+        await machine.StopAsync(default);
+        touched.Clear();
+        machine.Memory.ReadTouches(touched);
+        Assert.Equal(QemuBench.Pages, CountInRange(touched));
+        Assert.InRange(touched.CountSet(), QemuBench.Pages, QemuBench.Pages + 128);
+        var dirty = new PageBitmap(machine.Memory.PageCount);
+        machine.Memory.ScanDirty(dirty);
+        byte[] after = QemuBench.Values(machine);
+        for (int i = 0; i < after.Length; i++)
+            Assert.True(before[i] == after[i] || dirty[BootBlock.FirstPage + i], $"page {i} of the range changed from {before[i]} to {after[i]} unreported");
+        Assert.Null(BootBlock.Violation(after));
+
+        // Not while writes are recorded: a page that was written and then unmapped would count as clean.
+        Assert.False(machine.Memory.WatchTouches(default));
+        machine.Memory.StopDirtyTracking();
+        Assert.True(machine.Memory.WatchTouches(default));
+    }
+
+    [SkippableFact]
+    public async Task Pages_that_came_are_mapped_ahead_of_the_guests_first_touch()
+    {
+        await using var bench = new QemuBench();
+        var machine = await bench.CreateAsync(bench.BootBlockVm("ahead", Accelerator.Tcg), MachineBirth.Incoming);
+        using (var page = Fabric.Native.MappedMemory.Anonymous(64L * VmSpec.PageSize))
+        {
+            Fabric.Native.PageBytes.Fill(page.Address, 64L * VmSpec.PageSize, 7);
+            Assert.True(machine.Memory.TryFill(new PageRun(100, 64), page.Address));
+        }
+
+        var wanted = new PageBitmap(machine.Memory.PageCount);
+        wanted.SetRun(new PageRun(90, 100)); // holes among them: they stay holes
+        machine.Memory.MapAhead(wanted, default);
+        machine.Memory.MapAhead(wanted, default); // what is there already is passed over
+        var mapped = new PageBitmap(machine.Memory.PageCount);
+        machine.Memory.ReadTouches(mapped);
+        Assert.Equal(64, mapped.CountSet());
+        Assert.True(mapped[100] && mapped[163]);
+        var present = new PageBitmap(machine.Memory.PageCount);
+        machine.Memory.ReadPresence(present);
+        Assert.Equal(64, present.CountSet());
+
+        // It leaves nothing behind that a trap would stumble over.
+        using var trap = machine.Memory.TrapMissing();
+        Assert.Equal(InstallOutcome.SomeAlreadyPresent, trap.InstallZeros(new PageRun(99, 2)));
+    }
+
     [SkippableFact]
     public async Task Holes_are_holes_and_touched_pages_are_present()
     {

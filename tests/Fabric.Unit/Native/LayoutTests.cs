@@ -16,6 +16,7 @@ public sealed class LayoutTests
         Assert.Equal(0x8010aa02u, UserFaultLayout.WakeRequest);
         Assert.Equal(0xc028aa03u, UserFaultLayout.CopyRequest);
         Assert.Equal(0xc020aa04u, UserFaultLayout.ZeroPageRequest);
+        Assert.Equal(0xc020aa07u, UserFaultLayout.ContinueRequest);
         Assert.Equal(0x0000aa00u, UserFaultLayout.DeviceNewRequest);
     }
 
@@ -30,7 +31,10 @@ public sealed class LayoutTests
         Assert.Equal(32, Unsafe.SizeOf<UserFaultLayout.Register>());
         Assert.Equal(40, Unsafe.SizeOf<UserFaultLayout.Copy>());
         Assert.Equal(32, Unsafe.SizeOf<UserFaultLayout.ZeroPage>());
+        Assert.Equal(32, Unsafe.SizeOf<UserFaultLayout.Continue>());
         Assert.Equal(32, Unsafe.SizeOf<UserFaultLayout.Message>());
+        Assert.Equal(24, Unsafe.SizeOf<PageUnmapper.Layout.Range>());
+        Assert.Equal(16, Unsafe.SizeOf<PageUnmapper.Layout.Outcome>());
         Assert.Equal(96, Unsafe.SizeOf<PagemapScan.Layout.Argument>());
         Assert.Equal(24, Unsafe.SizeOf<PagemapScan.Layout.Region>());
         Assert.Equal(48, Unsafe.SizeOf<CpuLimit.Layout.Attributes>());
@@ -54,5 +58,5 @@ public sealed class LayoutTests
 
     [Fact]
     public void Required_features_are_the_kernels_bits() =>
-        Assert.Equal((1L << 5) | (1L << 12) | (1L << 13) | (1L << 15), (long)UserFaultFeatures.Required);
+        Assert.Equal((1L << 5) | (1L << 10) | (1L << 12) | (1L << 13) | (1L << 15), (long)UserFaultFeatures.Required);
 }

@@ -129,11 +129,12 @@ public sealed class QemuTextTests
     {
         byte[] hello = new byte[ShimHello.Bytes];
         BinaryPrimitives.WriteUInt32LittleEndian(hello, 0x48534246);
-        BinaryPrimitives.WriteInt32LittleEndian(hello.AsSpan(4), 1);
+        BinaryPrimitives.WriteInt32LittleEndian(hello.AsSpan(4), 2);
         BinaryPrimitives.WriteInt32LittleEndian(hello.AsSpan(8), 5);
         BinaryPrimitives.WriteInt32LittleEndian(hello.AsSpan(12), 42);
         BinaryPrimitives.WriteInt64LittleEndian(hello.AsSpan(16), (long)UserFaultFeatures.Required | 1);
-        Assert.Equal(new ShimHello(5, 42, UserFaultFeatures.Required | (UserFaultFeatures)1), ShimHello.Parse(hello));
+        BinaryPrimitives.WriteInt32LittleEndian(hello.AsSpan(24), 6);
+        Assert.Equal(new ShimHello(5, 42, UserFaultFeatures.Required | (UserFaultFeatures)1, 6), ShimHello.Parse(hello));
         Assert.Throws<FabricException>(() => ShimHello.Parse(hello.AsSpan(1)));
         BinaryPrimitives.WriteInt64LittleEndian(hello.AsSpan(16), 1);
         Assert.Throws<FabricException>(() => ShimHello.Parse(hello));

@@ -1,6 +1,7 @@
 using Fabric.Core;
 using Fabric.Machines;
 using Fabric.Native;
+using Xunit;
 
 namespace Fabric.Unit.Transfer;
 
@@ -15,6 +16,7 @@ internal sealed class FakeGuest : IGuestMemory, IDisposable
     private readonly MappedMemory _memory;
     private readonly PageBitmap _present;
     private readonly PageBitmap _dirty;
+    private readonly PageBitmap _touched;
     private readonly bool _receives;
     private bool _tracking;
     private FakeTrap? _trap;
@@ -28,6 +30,7 @@ internal sealed class FakeGuest : IGuestMemory, IDisposable
         _memory = MappedMemory.Anonymous(pages * PageSize);
         _present = new PageBitmap(pages);
         _dirty = new PageBitmap(pages);
+        _touched = new PageBitmap(pages);
         _receives = receives;
     }
 
@@ -53,6 +56,32 @@ internal sealed class FakeGuest : IGuestMemory, IDisposable
     public bool IsTrapped => _trap is not null;
 
     public bool IsTracking => _tracking;
+
+    /// <summary>Whether touches can be watched here, and what asking comes to.</summary>
+    public Func<bool> Watch { get; set; } = () => true;
+
+    /// <summary>What mapping ahead does; it is given the pages and what calls it off.</summary>
+    public Action<PageBitmap, CancellationToken> WhenMapped { get; set; } = (_, _) => { };
+
+    public void MapAhead(PageBitmap pages, CancellationToken cancellation) => WhenMapped(pages, cancellation);
+
+    public bool WatchTouches(CancellationToken cancellation)
+    {
+        if (!Watch())
+            return false;
+        lock (_gate)
+        {
+            Assert.False(_tracking, "Touches are watched before writes are recorded, or a write could be lost.");
+            _touched.Clear();
+            return true;
+        }
+    }
+
+    public void ReadTouches(PageBitmap touched)
+    {
+        lock (_gate)
+            touched.Or(_touched);
+    }
 
     public void ReadPresence(PageBitmap present)
     {
@@ -184,6 +213,7 @@ internal sealed class FakeGuest : IGuestMemory, IDisposable
         lock (_gate)
         {
             AwaitPage(page, reported);
+            _touched[page] = true;
             return Xxh3.Hash128(At(page), PageSize);
         }
     }
@@ -204,6 +234,7 @@ internal sealed class FakeGuest : IGuestMemory, IDisposable
     private void Touched(long page)
     {
         _present[page] = true;
+        _touched[page] = true;
         if (_tracking && page != BlindPage)
             _dirty[page] = true;
     }

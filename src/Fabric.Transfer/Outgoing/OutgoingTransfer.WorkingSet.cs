@@ -1,0 +1,113 @@
+using Fabric.Core;
+using Fabric.Wire.Data;
+using Microsoft.Extensions.Logging;
+
+namespace Fabric.Transfer.Outgoing;
+
+// Post-copy without a push: what the guest uses is there before it is.
+//
+//   connected      pages are taken out of the guest's page table, then its writes are recorded:
+//                  what is in the table again was touched since, what was written is known besides
+//   before the stop  touched and not written ── pushed, while the guest runs: it will not be stale, the guest needs it at once
+//   stopped        what was written since it was pushed is missing like everything else; what was ever seen to be written is hot, and goes first
+//
+// A page that is written all the time would be sent in vain, so it is not sent; large areas that a guest goes over are left to the read-ahead when time is
+// short: lone pages, the kernel's and those of small processes, go first.
+public sealed partial class OutgoingTransfer
+{
+    /// <summary>Shortest time for which a guest is watched: some ticks of its clock, some turns of its scheduler.</summary>
+    private static readonly TimeSpan WatchLeast = TimeSpan.FromMilliseconds(50);
+
+    /// <summary>What was not pushed by then is pulled: the total time of a migration whose guest writes all of it meanwhile grows by no more than this.</summary>
+    private static readonly TimeSpan WorkingSetMost = TimeSpan.FromMilliseconds(100);
+
+    /// <summary>Touched pages among 64 in a row up to which they count as lone ones.</summary>
+    private const int LonePages = 24;
+
+    private long _watchBegan;
+    private bool _watched;
+    private PageBitmap? _written; // of a guest that was watched, from when that began
+
+    // From here on writes are recorded, so what exists now and what is written until the end is all that can exist then. A page that is given back meanwhile is sent as zeros.
+    private void BeginLooking(CancellationToken cancellation)
+    {
+        try
+        {
+            _watched = _readsAhead && _memory.WatchTouches(cancellation);
+        }
+        catch (FabricException e)
+        {
+            _logger.LogWarning("What the guest touches cannot be watched: {Error}", e.Error);
+        }
+
+        _memory.StartDirtyTracking();
+        _watchBegan = _time.GetTimestamp();
+        _memory.ReadPresence(_present);
+        _looked = true;
+    }
+
+    private async Task PushWorkingSetAsync(CancellationToken cancellation)
+    {
+        TimeSpan young = WatchLeast - _time.GetElapsedTime(_watchBegan);
+        if (young > TimeSpan.Zero)
+            await Task.Delay(young, _time, cancellation);
+        long began = _time.GetTimestamp();
+        PageBitmap crowded = await Task.Run(ChooseWorkingSet, cancellation);
+        foreach (PageBitmap pages in new[] { _sending, crowded })
+        {
+            TimeSpan left = WorkingSetMost - _time.GetElapsedTime(began);
+            if (left <= TimeSpan.Zero || pages.IsEmpty)
+                continue;
+            PushJob job = NewPush(pages, null, PageFlags.None);
+            Task done = RunJobAsync(job, cancellation);
+            if (!await EndsWithinAsync(done, left, cancellation))
+                job.BreakOff(_dirty);
+            await done;
+        }
+
+        // The guest is not stopped while its pages stand in the way of what has to follow.
+        await _life.WithinAsync(BarrierAsync(_barrier), _settings.AnswerDeadline, "The destination's confirmation of the working set", cancellation);
+        // What no sender took is as missing as what was never chosen.
+        _dirty.Or(_present);
+        _dirty.AndNot(_atDestination);
+    }
+
+    // Lone pages into _sending; returns the crowded ones. _dirty is what was written while the guest was watched.
+    private PageBitmap ChooseWorkingSet()
+    {
+        _dirty.Clear();
+        _memory.ScanDirty(_dirty);
+        _history?.Begin().Or(_dirty);
+        _written = new PageBitmap(_memory.PageCount);
+        _written.Or(_dirty);
+        _memory.ReadPresence(_present);
+        _sending.Clear();
+        _memory.ReadTouches(_sending);
+        _sending.And(_present);
+        _sending.AndNot(_dirty);
+        var crowded = new PageBitmap(_memory.PageCount);
+        crowded.CopyFrom(_sending);
+        crowded.KeepCrowded(LonePages);
+        _sending.AndNot(crowded);
+        _holes.Clear();
+        _pushed = true;
+        return crowded;
+    }
+
+    // As ChooseRound, of a guest that stands, without the reading of a whole map of what exists: only what was pushed can have been given back and matter.
+    private void ChooseAfterWorkingSet()
+    {
+        PageBitmap written = _written!;
+        _sending.Clear();
+        _memory.ScanDirty(_sending);
+        written.Or(_sending);
+        _present.Or(_sending);
+        _dirty.Or(_sending);
+        _sending.CopyFrom(_atDestination);
+        _memory.KeepPresent(_sending);
+        _holes.CopyFrom(_atDestination);
+        _holes.AndNot(_sending);
+        _sending.CopyFrom(_dirty);
+        _sending.AndNot(_holes);
+    }
+}

@@ -1,0 +1,94 @@
+using Fabric.Core;
+using Fabric.Transfer;
+using Xunit;
+
+namespace Fabric.Unit.Transfer;
+
+/// <summary>
+/// What goes to the destination before a post-copy guest stops. How much of it went is read from what is missing afterwards; that nothing of it is stale, from the bytes of both memories and from the
+/// digests of all pages, which the destination compares by itself.
+/// </summary>
+public sealed class WorkingSetTests
+{
+    private const int Second = 1000;
+    private const long Pages = 9000;
+
+    [Fact(Timeout = 60 * Second)]
+    public async Task What_the_guest_only_reads_is_there_before_it_runs_there()
+    {
+        await using TransferPair pair = new(Pages);
+        Fill(pair.Source);
+        await pair.ConnectAsync();
+        await pair.Outgoing.PrepareFinishAsync(HandOverKind.Pull, default);
+        long[] read = [3, 500, 501, .. Enumerable.Range(4096, 200).Select(p => (long)p), Pages - 1];
+        foreach (long page in read)
+            pair.Source.GuestRead(page);
+        pair.Source.GuestWrite(501, 2);
+        await pair.Outgoing.PrepareFinishAsync(HandOverKind.Pull, default);
+        // Written after it was sent: stale. Given back: a hole there too. All else that was read needs no wire any more.
+        pair.Source.GuestWrite(4100, 3);
+        pair.Source.GuestGiveBack(4101);
+        await pair.FinishAsync(HandOverKind.Pull);
+        long there = read.Length - 2;
+        Assert.Equal(Pages - there, pair.Pull.MissingCount);
+        await pair.TokenAsync();
+        foreach (long page in read.Where(p => p is not 501 and not 4100))
+            Assert.Equal(pair.Source.Peek(page), pair.Destination.GuestRead(page));
+        Assert.Equal(0, pair.Incoming.Snapshot().NetworkFaults ?? 0);
+        await pair.Outgoing.ServePullAsync(default);
+        await pair.Running;
+        Assert.Empty(pair.Differences());
+        Assert.True(pair.Incoming.Snapshot().Verified);
+    }
+
+    [Theory(Timeout = 60 * Second)]
+    [InlineData(false)]
+    [InlineData(true)]
+    public async Task A_guest_that_cannot_be_watched_is_pulled_as_it_is(bool fails)
+    {
+        await using TransferPair pair = new(Pages);
+        Fill(pair.Source);
+        pair.Source.Watch = () => fails ? throw new FabricException(ErrorCodes.DeadlineExceeded, "The machine says nothing.") : false;
+        await pair.ConnectAsync();
+        for (int i = 0; i < 2; i++)
+        {
+            await pair.Outgoing.PrepareFinishAsync(HandOverKind.Pull, default);
+            pair.Source.GuestRead(77);
+        }
+
+        await pair.FinishAsync(HandOverKind.Pull);
+        Assert.Equal(Pages, pair.Pull.MissingCount);
+        await pair.TokenAsync();
+        await pair.Outgoing.ServePullAsync(default);
+        await pair.Running;
+        Assert.Empty(pair.Differences());
+    }
+
+    /// <summary>A wire of 4 MiB/s and a guest that reads all of its 35 MiB: a tenth of a second is not enough, and what was not sent by then is pulled. The guest's lone pages went first.</summary>
+    [Fact(Timeout = 60 * Second)]
+    public async Task A_working_set_beyond_the_wire_is_cut_and_lone_pages_go_first()
+    {
+        await using TransferPair pair = new(Pages);
+        Fill(pair.Source);
+        await pair.ConnectAsync(cap: new BandwidthCap(4 * ByteSize.Mebi, TimeProvider.System));
+        await pair.Outgoing.PrepareFinishAsync(HandOverKind.Pull, default);
+        for (long page = 0; page < Pages - 640; page++)
+            pair.Source.GuestRead(page);
+        long[] lone = [Pages - 600, Pages - 500, Pages - 400];
+        foreach (long page in lone)
+            pair.Source.GuestRead(page);
+        await pair.Outgoing.PrepareFinishAsync(HandOverKind.Pull, default);
+        await pair.FinishAsync(HandOverKind.Pull);
+        Assert.InRange(pair.Pull.MissingCount, Pages / 2, Pages - lone.Length);
+        await pair.TokenAsync();
+        foreach (long page in lone)
+            Assert.Equal(pair.Source.Peek(page), pair.Destination.GuestRead(page));
+        Assert.Equal(0, pair.Incoming.Snapshot().NetworkFaults ?? 0);
+    }
+
+    private static void Fill(FakeGuest guest)
+    {
+        for (long page = 0; page < guest.PageCount; page++)
+            guest.GuestWrite(page, 1);
+    }
+}
