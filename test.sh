@@ -18,7 +18,7 @@ started=$SECONDS
 projects=("$@")
 [ ${#projects[@]} -gt 0 ] || projects=(Unit Architecture Simulation Integration Chaos)
 # The bound of one project, in seconds; a single test that hangs is named and ended before that.
-project_seconds=900 hang_seconds=240
+project_seconds=1500 hang_seconds=240
 [ "${FABRIC_CHAOS:-}" != all ] || project_seconds=5400 # the whole grid of kills
 
 # Everything that the tests put on disk goes below this directory. The path is short: Unix sockets allow 107 characters.
