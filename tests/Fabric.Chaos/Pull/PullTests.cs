@@ -94,9 +94,7 @@ public sealed class PullTests(ChaosCluster cluster, ITestOutputHelper output) : 
         while (counted < most && await PullsAsync(id, cancellation))
         {
             await Task.Delay(TimeSpan.FromMilliseconds(_random.Next(Moments)), TimeProvider.System, cancellation); // a moment by chance is what is tried here
-            bool before = await PullsAsync(id, cancellation);
-            bool hit = before && await StrikeAsync(blow, id, source, destination, cancellation);
-            if (hit)
+            if (await PullsAsync(id, cancellation) && await StrikeAsync(blow, id, source, destination, cancellation))
                 counted++;
         }
 

@@ -32,8 +32,7 @@ public sealed class MemoryTests
         long reported = machine.Memory.ScanDirty(dirty);
         Assert.Equal(reported, dirty.CountSet());
         byte[] after = QemuBench.Values(machine);
-        for (int i = 0; i < after.Length; i++)
-            Assert.True(before[i] == after[i] || dirty[BootBlock.FirstPage + i], $"page {i} of the range changed from {before[i]} to {after[i]} unreported");
+        AssertReported(before, after, dirty);
 
         // Two passes and more: every page of the range was written; and next to nothing besides (the firmware's and QEMU's own few).
         Assert.Equal(QemuBench.Pages, CountInRange(dirty));
@@ -75,8 +74,7 @@ public sealed class MemoryTests
         var dirty = new PageBitmap(machine.Memory.PageCount);
         machine.Memory.ScanDirty(dirty);
         byte[] after = QemuBench.Values(machine);
-        for (int i = 0; i < after.Length; i++)
-            Assert.True(before[i] == after[i] || dirty[BootBlock.FirstPage + i], $"page {i} of the range changed from {before[i]} to {after[i]} unreported");
+        AssertReported(before, after, dirty);
         Assert.Null(BootBlock.Violation(after));
 
         // Not while writes are recorded: a page that was written and then unmapped would count as clean.
@@ -200,6 +198,12 @@ public sealed class MemoryTests
         await machine.KillAsync(default);
         Assert.Equal(-1, await waiting);
         Assert.Equal(InstallOutcome.MachineGone, trap.InstallZeros(new PageRun(300, 1)));
+    }
+
+    private static void AssertReported(byte[] before, byte[] after, PageBitmap dirty)
+    {
+        for (int i = 0; i < after.Length; i++)
+            Assert.True(before[i] == after[i] || dirty[BootBlock.FirstPage + i], $"page {i} of the range changed from {before[i]} to {after[i]} unreported");
     }
 
     private static long CountInRange(PageBitmap pages)
