@@ -81,7 +81,8 @@ internal sealed class Striker(ChaosCluster cluster, ChaosRow row, VmName vm, Out
 
         if (row.Way == Way.TokenWaits)
         {
-            await HearAsync("token-outcome-unknown");
+            // Until the row's victim is dead: an "accepted" that is being written at that moment would be durable or not by chance.
+            await _struck.Task.WaitAsync(HeardWithin, TimeProvider.System);
             return;
         }
 

@@ -38,7 +38,7 @@ public enum Way
     /// <summary>The destination's agent is killed when the hand-over has begun and the token has not been recorded.</summary>
     HandOverBreaks,
 
-    /// <summary>The destination has the token and is slow to record it, until the supervisor has seen that its outcome is open.</summary>
+    /// <summary>The destination has the token and is slow to record it, until the supervisor has seen that its outcome is open and the row's victim is dead.</summary>
     TokenWaits,
 
     /// <summary>The destination's agent is killed when it has the token and has not recorded it.</summary>
