@@ -104,12 +104,17 @@ internal sealed class ClusterBench : IAsyncDisposable
     internal string LogOf(string member) => File.ReadAllText(Path.Combine(Directory, member, "fabricd.log"));
 
     /// <summary>Waits for something that other processes bring about, with a deadline.</summary>
-    internal static async Task EventuallyAsync(Func<Task<bool>> condition, string what, int seconds = 60)
+    internal static Task EventuallyAsync(Func<Task<bool>> condition, string what, int seconds = 60) => EventuallyAsync(condition, () => what, seconds);
+
+    /// <param name="condition">Looked at every 50 ms.</param>
+    /// <param name="what">What is waited for, asked when it did not come.</param>
+    /// <param name="seconds">How long at most.</param>
+    internal static async Task EventuallyAsync(Func<Task<bool>> condition, Func<string> what, int seconds = 60)
     {
         long started = TimeProvider.System.GetTimestamp();
         while (!await condition())
         {
-            Assert.True(TimeProvider.System.GetElapsedTime(started).TotalSeconds < seconds, $"Not within {seconds} s: {what}.");
+            Assert.True(TimeProvider.System.GetElapsedTime(started).TotalSeconds < seconds, $"Not within {seconds} s: {what()}.");
             await Task.Delay(TimeSpan.FromMilliseconds(50), TimeProvider.System);
         }
     }
