@@ -26,7 +26,10 @@ work=$(mktemp -d /tmp/ft.XXXXXX) || exit 1
 chmod 711 "$work" # the tests' PostgreSQL does not run as root, and must pass
 run_id=$(cat /proc/sys/kernel/random/uuid)
 running=
-cleanup() { rm -rf "$work"; }
+cleanup() {
+  end_build
+  rm -rf "$work"
+}
 # The tests run in a process group of their own (timeout makes it): an interrupt must be passed on, and what they started ended.
 interrupted() {
   trap '' INT TERM
@@ -99,7 +102,7 @@ if command -v shellcheck >/dev/null; then
   check "shellcheck" shellcheck -S warning "${scripts[@]}" guests/init
 fi
 check "restore, by the lock files" dotnet restore Fabric.sln --locked-mode || finish
-check "build, warnings are errors" dotnet build Fabric.sln -c Release --no-restore -v quiet || finish
+check "build, warnings are errors" build Fabric.sln -c Release --no-restore -v quiet || finish
 check "format" dotnet format whitespace Fabric.sln --verify-no-changes --no-restore
 
 # --- the tests -------------------------------------------------------------------------------------------------------

@@ -108,7 +108,7 @@ public sealed class BalloonLoanTests : IDisposable
             // Every look is news, and the guest gives no more than a part: nobody waits for the next report.
             balloons: _ => new FakeBalloon(Full, Full / 2, () => DateTimeOffset.FromUnixTimeSeconds(Interlocked.Increment(ref report))) { Least = Full - (32 * ByteSize.Mebi) });
         var balloon = run.Source.Machines.Machines.Single().Balloon!;
-        await UntilAsync(() => balloon.Queries > 1, "the agent has looked at the guest");
+        await UntilAsync(() => balloon.Queries > 0, "the agent has looked at the guest");
         _first = balloon;
         return run;
     }
