@@ -132,11 +132,8 @@ run_project() { # NAME
     return
   fi
   step "test $name"
-  # Daemons that are killed and started hundreds of times come up sooner with the runtime's tiers; how long a guest stands is not what is tried there.
-  local tiers=()
-  [ "$name" != Chaos ] || tiers=(DOTNET_TieredCompilation=1)
   # TMPDIR and the marker let the leftover check below tell this run's processes and files from all others.
-  env "${tiers[@]}" FABRIC_TEST_RUN="$run_id" TMPDIR="$work/t" timeout -k 15 "$project_seconds" \
+  env FABRIC_TEST_RUN="$run_id" TMPDIR="$work/t" timeout -k 15 "$project_seconds" \
     dotnet test "$project" -c Release --no-build --results-directory "$work" --logger "trx;LogFileName=$name.trx" \
     --blame-hang-timeout "${hang_seconds}s" --blame-hang-dump-type none >"$log" 2>&1 </dev/null &
   running=$!

@@ -33,9 +33,9 @@ internal sealed partial class HostRole : IAsyncDisposable
     private readonly IReadOnlyList<IMachineFactory> _machines;
     private readonly HttpService _http;
     private readonly HostAnnouncer _announcer;
-    private readonly RehearsalRun _rehearsal;
+    private readonly RehearsalRun? _rehearsal;
 
-    private HostRole(HostSettings settings, HostAgent agent, LinkHome links, IReadOnlyList<IMachineFactory> machines, HttpService http, HostAnnouncer announcer, RehearsalRun rehearsal) =>
+    private HostRole(HostSettings settings, HostAgent agent, LinkHome links, IReadOnlyList<IMachineFactory> machines, HttpService http, HostAnnouncer announcer, RehearsalRun? rehearsal) =>
         (_settings, _agent, _links, _machines, _http, _announcer, _rehearsal) = (settings, agent, links, machines, http, announcer, rehearsal);
 
     public Uri AgentUrl => _http.Urls[0];
@@ -83,7 +83,7 @@ internal sealed partial class HostRole : IAsyncDisposable
                 name, agent.Incarnation, http.Urls[0], agent.Data, memory, Environment.ProcessorCount, [.. machines.Select(m => m.Kind)], ServiceVersion.Text,
                 settings.Site);
             announcer = new HostAnnouncer(settings.ControlUrls, registration, time, new Random(), logs.CreateLogger<HostAnnouncer>());
-            var rehearsal = new RehearsalRun(NewRehearsal(settings, state, machines, logs, time), agent, time);
+            var rehearsal = !settings.Rehearse ? null : new RehearsalRun(NewRehearsal(settings, state, machines, logs, time), agent, time);
             return new HostRole(settings, agent, links, machines, http, announcer, rehearsal);
         }
         catch
@@ -114,14 +114,16 @@ internal sealed partial class HostRole : IAsyncDisposable
             machine.Dispose();
         }
 
-        await _rehearsal.DisposeAsync();
+        if (_rehearsal is not null)
+            await _rehearsal.DisposeAsync();
         await _agent.DisposeAsync();
         Directory.Delete(_settings.MemoryDirectory, recursive: true);
     }
 
     public async ValueTask DisposeAsync()
     {
-        await _rehearsal.DisposeAsync();
+        if (_rehearsal is not null)
+            await _rehearsal.DisposeAsync();
         await _announcer.DisposeAsync();
         await _http.DisposeAsync();
         await _agent.DisposeAsync();

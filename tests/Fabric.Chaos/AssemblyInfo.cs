@@ -1,4 +1,4 @@
 using Xunit;
 
-// Everything here is whole processes on one machine; one thing at a time.
-[assembly: CollectionBehavior(DisableTestParallelization = true)]
+// Everything here is whole processes on one machine, most of which wait for each other: two clusters at a time, each with directories, ports and guests of its own.
+[assembly: CollectionBehavior(MaxParallelThreads = 2)]

@@ -18,6 +18,7 @@ public static class ConfigKeys
     public const string HostMemoryDir = "host.memory_dir";
     public const string HostMemoryLimit = "host.memory_limit";
     public const string HostQemu = "host.qemu";
+    public const string HostRehearse = "host.rehearse";
     public const string HostSite = "host.site";
     public const string ControlListen = "control.listen";
     public const string ControlClusterListen = "control.cluster_listen";
@@ -30,7 +31,7 @@ public static class ConfigKeys
     public static FrozenSet<string> All { get; } = FrozenSet.Create(
         StringComparer.Ordinal,
         Name, Roles, StateDir, LogLevel, OwnerPid, OwnerStartTime, TrustedNetwork,
-        HostListen, HostDataListen, HostControlUrls, HostMemoryDir, HostMemoryLimit, HostQemu, HostSite,
+        HostListen, HostDataListen, HostControlUrls, HostMemoryDir, HostMemoryLimit, HostQemu, HostRehearse, HostSite,
         ControlListen, ControlClusterListen, ControlJournal, ControlDatabase, MovesPerSource, MovesPerDestination, MovesPerLink);
 
     public static bool IsSection(string key) => key is "host" or "control" or "control.limits";

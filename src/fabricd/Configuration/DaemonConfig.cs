@@ -8,9 +8,12 @@ namespace Fabric.Daemon.Configuration;
 /// <summary>The process that an ephemeral cluster belongs to: pid and start time (clock ticks after boot), so that a reused pid is not taken for it.</summary>
 public sealed record OwnerProcess(int ProcessId, long? StartTime);
 
-/// <summary>Settings of the host role. A <paramref name="MemoryLimit"/> of null means what the machine has; a <paramref name="Site"/> of null, that it is in none.</summary>
+/// <summary>
+/// Settings of the host role. A <paramref name="MemoryLimit"/> of null means what the machine has; a <paramref name="Site"/> of null, that it is in none. Not to
+/// <paramref name="Rehearse"/> costs the first guest that is moved 50 to 100 ms.
+/// </summary>
 public sealed record HostSettings(
-    IPEndPoint Listen, IPEndPoint DataListen, IReadOnlyList<Uri> ControlUrls, string MemoryDirectory, long? MemoryLimit, string Qemu, SiteName? Site, TrustedNetwork Trusted);
+    IPEndPoint Listen, IPEndPoint DataListen, IReadOnlyList<Uri> ControlUrls, string MemoryDirectory, long? MemoryLimit, string Qemu, bool Rehearse, SiteName? Site, TrustedNetwork Trusted);
 
 /// <summary>
 /// Settings of the control role. Limits are moves at once. <paramref name="Database"/>: the PostgreSQL database that the nodes of a cluster share, as a connection string; null: this
@@ -65,6 +68,7 @@ public sealed record DaemonConfig(
             throw read.Wrong(ConfigKeys.HostControlUrls, "at least one control node's URL");
         return new HostSettings(
             read.Address(ConfigKeys.HostListen), read.Address(ConfigKeys.HostDataListen), urls, directory, limit, read.Text(ConfigKeys.HostQemu) ?? "qemu-system-x86_64",
+            read.Parsed(ConfigKeys.HostRehearse, "true or false", static text => text switch { "true" => true, "false" => false, _ => (bool?)null }) ?? true,
             read.Parsed(ConfigKeys.HostSite, "1 to 63 characters of a-z, 0-9 and '-'", static text => SiteName.TryParse(text, out var site) ? site : (SiteName?)null),
             read.Trusted());
     }

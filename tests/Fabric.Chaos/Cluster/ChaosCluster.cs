@@ -2,6 +2,7 @@ using System.Globalization;
 using Fabric.Chaos.Rows;
 using Fabric.Cli.Local;
 using Fabric.Core;
+using Fabric.Integration.EndToEnd;
 using Fabric.Integration.Guests;
 using Fabric.Integration.Postgres;
 using Fabric.Native;
@@ -99,7 +100,7 @@ public class ChaosCluster : IAsyncLifetime
             Controls = _controls,
             Database = postgres is null ? null : await postgres.TakeDatabaseAsync(),
             Ephemeral = true,
-            Environment = new Dictionary<string, string> { ["FABRIC_STEPS"] = socket },
+            Environment = new Dictionary<string, string>(HastyDaemons.Environment, StringComparer.Ordinal) { ["FABRIC_STEPS"] = socket },
         };
         var local = LocalCluster.Create(options, TimeProvider.System, new Random());
         try

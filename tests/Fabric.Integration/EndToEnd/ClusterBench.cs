@@ -1,3 +1,4 @@
+using System.Collections.ObjectModel;
 using System.Text.Json;
 using Fabric.Cli;
 using Fabric.Cli.Local;
@@ -44,13 +45,17 @@ internal sealed class ClusterBench : IAsyncDisposable
     internal static void RequireKvm() =>
         Skip.IfNot(Preflight.Run(new PreflightOptions()).Single(c => c.Name == "kvm").Ok, "/dev/kvm cannot be used");
 
-    internal static Task<ClusterBench> StartAsync(int hosts, int controls = 1) => StartAsync(ClusterTopology.Of(controls, hosts, null));
+    internal static Task<ClusterBench> StartAsync(int hosts, int controls = 1, bool timed = false) => StartAsync(ClusterTopology.Of(controls, hosts, null), timed);
 
-    internal static async Task<ClusterBench> StartAsync(ClusterTopology topology)
+    /// <param name="topology">Its members.</param>
+    /// <param name="timed">The test looks at how long guests stand: daemons as in production, and not hasty ones.</param>
+    internal static async Task<ClusterBench> StartAsync(ClusterTopology topology, bool timed = false)
     {
         string directory = System.IO.Directory.CreateTempSubdirectory("fe-").FullName;
         var cluster = LocalCluster.Create(
-            new LocalClusterOptions { Directory = directory, Daemon = Daemon, Topology = topology, Ephemeral = true }, TimeProvider.System, new Random());
+            new LocalClusterOptions { Directory = directory, Daemon = Daemon, Topology = topology, Ephemeral = true, Environment = timed ? ReadOnlyDictionary<string, string>.Empty : HastyDaemons.Environment },
+            TimeProvider.System,
+            new Random());
         try
         {
             await cluster.StartAsync(CancellationToken.None);

@@ -71,7 +71,7 @@ public sealed class ConvergenceMoveTests(ITestOutputHelper output)
         string? kernel = Environment.GetEnvironmentVariable("FABRIC_GUEST_KERNEL");
         string? initrd = Environment.GetEnvironmentVariable("FABRIC_GUEST_INITRD");
         Skip.If(kernel is null || initrd is null, "no test guest: guests/build.sh builds it, and FABRIC_GUEST_KERNEL and FABRIC_GUEST_INITRD name it");
-        var bench = await ClusterBench.StartAsync(hosts: 2);
+        var bench = await ClusterBench.StartAsync(hosts: 2, timed: true);
         try
         {
             await bench.DoAsync("vm", "create", "writer", "--memory", "128M", "--accel", "tcg", "--kernel", kernel, "--initrd", initrd, "--append", append, "--on", "alpha");
