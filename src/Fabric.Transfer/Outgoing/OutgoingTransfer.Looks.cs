@@ -8,6 +8,12 @@ public sealed partial class OutgoingTransfer
     /// <summary>A round that is expected to take less than this holds nothing back: it may well be faster than the guest comes round to its hot pages again.</summary>
     private static readonly TimeSpan ShortRound = 2 * DirtyWindows.Least;
 
+    /// <summary>
+    /// A round sends at least what the wire is expected to carry in this time, and enough to measure it, hot or not: otherwise a wire that was slow for a moment would count as slow for as long as all
+    /// that is left is hot.
+    /// </summary>
+    private static readonly TimeSpan SampleTime = TimeSpan.FromMilliseconds(100);
+
     // The stretch of time and bytes since the wire was last measured.
     private long _stretchBegan;
     private long _stretchBytes;
@@ -30,9 +36,24 @@ public sealed partial class OutgoingTransfer
             return 0;
         Found.CopyFrom(_sending);
         Found.And(Windows.Hot);
+        long held = Found.CountSet();
+        long sample = Math.Max((long)(_carried.Rate * SampleTime.TotalSeconds), 2 * WireMeter.Measurable) / _memory.PageSize;
+        held -= TakeSample(Found, sample - (_sending.CountSet() - held));
         _sending.AndNot(Found);
         _dirty.Or(Found);
-        return Found.CountSet();
+        return held;
+    }
+
+    private static long TakeSample(PageBitmap held, long pages)
+    {
+        long taken = 0;
+        for (long page = 0; taken < pages && held.TryNextRun(page, (int)Math.Min(pages - taken, int.MaxValue), out PageRun run); page = run.End)
+        {
+            held.ClearRun(run);
+            taken += run.Count;
+        }
+
+        return taken;
     }
 
     /// <summary>

@@ -7,7 +7,7 @@ namespace Fabric.Transfer.Outgoing;
 internal sealed class WireMeter
 {
     /// <summary>Bytes below which a stretch is latency rather than rate.</summary>
-    private const long Measurable = 256 * 1024;
+    internal const long Measurable = 256 * 1024;
 
     private const double LeastWeight = 0.2;
 
