@@ -63,6 +63,7 @@ public sealed class DaemonConfigTests
     [InlineData("host.listen=127.0.0.1", "host.listen = '127.0.0.1'")]
     [InlineData("host.memory_limit=plenty", "host.memory_limit")]
     [InlineData("host.site=East", "host.site = 'East'")]
+    [InlineData("host.rehearse=no", "host.rehearse = 'no'")]
     [InlineData("host.control_urls=ftp://x", "host.control_urls")]
     [InlineData("roles=guest", "roles")]
     [InlineData("name=Alpha", "name")]
@@ -75,6 +76,13 @@ public sealed class DaemonConfigTests
         var error = Assert.Throws<FabricException>(() => DaemonConfig.From(values, null));
         Assert.StartsWith("--set: " + expected, error.Error.Message, StringComparison.Ordinal);
     }
+
+    [Theory]
+    [InlineData("", true)]
+    [InlineData("  rehearse: true\n", true)]
+    [InlineData("  rehearse: false\n", false)]
+    public void A_host_rehearses_unless_it_is_told_not_to(string line, bool rehearses) =>
+        Assert.Equal(rehearses, DaemonConfig.From(ConfigText.Read(Host + "\n" + line, "a.yaml"), null).Host!.Rehearse);
 
     [Theory]
     [InlineData("10.7.0.9:7101", true)]
