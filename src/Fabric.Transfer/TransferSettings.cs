@@ -51,6 +51,11 @@ public sealed record TransferSettings
     /// <summary>Bytes that a bulk connection may hold back in the kernel while pulling, at most.</summary>
     public int PullUnsentBytes { get; init; } = 256 * 1024;
 
+    /// <summary>
+    /// For pushing what a post-copy guest uses before it stops. What was not pushed by then is pulled: the total time of a migration whose guest writes all of it meanwhile grows by no more than this.
+    /// </summary>
+    public TimeSpan WorkingSetTime { get; init; } = TimeSpan.FromMilliseconds(100);
+
     /// <summary>Page orders under which a wanted page goes alone, as in the literature: to measure against. None in production.</summary>
     public FrozenSet<PageOrder> WithoutReadAhead { get; init; } = [];
 }

@@ -18,9 +18,6 @@ public sealed partial class OutgoingTransfer
     /// <summary>Shortest time for which a guest is watched: some ticks of its clock, some turns of its scheduler.</summary>
     private static readonly TimeSpan WatchLeast = TimeSpan.FromMilliseconds(50);
 
-    /// <summary>What was not pushed by then is pulled: the total time of a migration whose guest writes all of it meanwhile grows by no more than this.</summary>
-    private static readonly TimeSpan WorkingSetMost = TimeSpan.FromMilliseconds(100);
-
     /// <summary>Touched pages among 64 in a row up to which they count as lone ones.</summary>
     private const int LonePages = 24;
 
@@ -55,7 +52,7 @@ public sealed partial class OutgoingTransfer
         PageBitmap crowded = await Task.Run(ChooseWorkingSet, cancellation);
         foreach (PageBitmap pages in new[] { _sending, crowded })
         {
-            TimeSpan left = WorkingSetMost - _time.GetElapsedTime(began);
+            TimeSpan left = _settings.WorkingSetTime - _time.GetElapsedTime(began);
             if (left <= TimeSpan.Zero || pages.IsEmpty)
                 continue;
             PushJob job = NewPush(pages, null, PageFlags.None);
