@@ -48,13 +48,7 @@ public sealed class LookTests
     public async Task A_page_that_is_written_all_the_time_loses_its_turn_and_comes_with_the_stop()
     {
         await using TransferPair pair = await FilledAsync();
-        ulong version = 1;
-        pair.Source.BeforeScan = _ =>
-        {
-            version++;
-            for (long page = Pages - 200; page < Pages; page++)
-                pair.Source.GuestWrite(page, version);
-        };
+        WriteAllTheTime(pair, Pages - 200);
         RoundReport first = await pair.Outgoing.PushRoundAsync(FasterWhenHot, default);
         Assert.Equal(Pages - 200, first.PagesSent);
         Assert.Equal(200, first.DirtyAfter);
@@ -69,13 +63,7 @@ public sealed class LookTests
     public async Task A_round_that_holds_everything_back_lasts_until_it_knows_better()
     {
         await using TransferPair pair = await FilledAsync();
-        ulong version = 1;
-        pair.Source.BeforeScan = _ =>
-        {
-            version++;
-            for (long page = 0; page < Pages; page++)
-                pair.Source.GuestWrite(page, version);
-        };
+        WriteAllTheTime(pair, 0);
         RoundReport first = await pair.Outgoing.PushRoundAsync(FasterWhenHot, default);
         Assert.Equal(Pages, first.DirtyAfter);
         pair.Source.BeforeScan = null;
@@ -91,13 +79,7 @@ public sealed class LookTests
     public async Task A_wire_that_was_slow_is_measured_again_although_every_page_is_hot()
     {
         await using TransferPair pair = await FilledAsync();
-        ulong version = 1;
-        pair.Source.BeforeScan = _ =>
-        {
-            version++;
-            for (long page = 0; page < Pages; page++)
-                pair.Source.GuestWrite(page, version);
-        };
+        WriteAllTheTime(pair, 0);
         RoundReport slow = await pair.Outgoing.PushRoundAsync(FasterWhenHot, default);
         _wire.Set(8 * Faster);
         RoundReport last = slow;
@@ -217,6 +199,18 @@ public sealed class LookTests
             pair.Source.GuestWrite(page, 1);
         await pair.ConnectAsync(cap: _wire);
         return pair;
+    }
+
+    /// <summary>Every scan finds all pages from <paramref name="first"/> on.</summary>
+    private static void WriteAllTheTime(TransferPair pair, long first)
+    {
+        ulong version = 1;
+        pair.Source.BeforeScan = _ =>
+        {
+            version++;
+            for (long page = first; page < Pages; page++)
+                pair.Source.GuestWrite(page, version);
+        };
     }
 
     private static async Task FinishAsync(TransferPair pair)
