@@ -29,7 +29,8 @@ public sealed partial class OutgoingTransfer
     /// <summary>Takes hot pages out of the round; they stay, or become, dirty. How many.</summary>
     private long HoldBack()
     {
-        double seconds = _carried.Rate > 0 ? _sending.CountSet() * _memory.PageSize / _carried.Rate : 0;
+        long pages = _sending.CountSet();
+        double seconds = _carried.Rate > 0 ? pages * _memory.PageSize / _carried.Rate : 0;
         // Nothing is known before the first round, and all of it has to go.
         _holdsBack = _round == 0 || seconds > ShortRound.TotalSeconds;
         if (_round == 0 || !_holdsBack || Windows.HotPages == 0)
@@ -38,7 +39,7 @@ public sealed partial class OutgoingTransfer
         Found.And(Windows.Hot);
         long held = Found.CountSet();
         long sample = Math.Max((long)(_carried.Rate * SampleTime.TotalSeconds), 2 * WireMeter.Measurable) / _memory.PageSize;
-        held -= TakeSample(Found, sample - (_sending.CountSet() - held));
+        held -= TakeSample(Found, sample - (pages - held));
         _sending.AndNot(Found);
         _dirty.Or(Found);
         return held;
