@@ -1,5 +1,5 @@
-using Fabric.Cli.Local;
 using Fabric.Benchmarks.Lab;
+using Fabric.Cli.Local;
 using Fabric.Core;
 
 namespace Fabric.Benchmarks.Compare;

@@ -1,9 +1,9 @@
+using Fabric.Actors.Testing;
 using Fabric.Core;
 using Fabric.Migration;
 using Fabric.Migration.PageOrders;
 using Fabric.Transfer;
 using Fabric.Transfer.Outgoing;
-using Fabric.Actors.Testing;
 using Xunit;
 
 namespace Fabric.Unit.Transfer;
