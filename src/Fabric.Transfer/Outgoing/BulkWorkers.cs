@@ -94,9 +94,10 @@ internal sealed class DigestJob(PageBitmap present) : BulkJob
 
 /// <summary>
 /// The pull phase's bulk: what is left, in the order that <see cref="PullSource"/> keeps. Pages are claimed as late as can be: when the link's cap lets this sender send, and no more
-/// than <see cref="PullPace"/> says; and no faster than the path takes without a queue (<see cref="QueueGuard"/>).
+/// than <see cref="PullPace"/> says; no faster than the path takes without a queue (<see cref="QueueGuard"/>); and at first behind the guest (<see cref="GuestFirst"/>).
 /// </summary>
-internal sealed class PullJob(PullSource source, PullPace pace, TimeProvider time) : BulkJob
+/// <param name="guest">Null where wanted pages go alone, as in the literature: there bulk never stands back.</param>
+internal sealed class PullJob(PullSource source, PullPace pace, GuestFirst? guest, TimeProvider time, CancellationToken ended) : BulkJob
 {
     public override void Run(PageSender sender)
     {
@@ -104,6 +105,7 @@ internal sealed class PullJob(PullSource source, PullPace pace, TimeProvider tim
         QueueGuard guard = new(time);
         while (true)
         {
+            guest?.AwaitCalm(ended);
             sender.AwaitTurn();
             if (pace.UnsentBytes is var allowed && allowed != unsent)
                 sender.Channel.KeepQueueShort(unsent = allowed);

@@ -10,6 +10,7 @@ public sealed partial class OutgoingTransfer
 {
     private readonly PullPlan _plan;
     private readonly bool _readsAhead;
+    private readonly GuestFirst? _guestFirst;
     private readonly WriteHistory? _history; // of the rounds, where the order asks for it; a resumed pull has none
 
     // Set once by the flow (or, on resume, before TermsAccepted is acted on) and then used by the urgent thread and the bulk senders.
@@ -41,7 +42,8 @@ public sealed partial class OutgoingTransfer
     private async Task PushMissingAsync(PullSource pull, CancellationToken cancellation)
     {
         var pace = new PullPace(_settings, _memory.PageSize, _workers.Count, _time);
-        await RunJobAsync(new PullJob(pull, pace, _time) { Barrier = Interlocked.Increment(ref _barrier) }, cancellation);
+        _guestFirst?.Begin();
+        await RunJobAsync(new PullJob(pull, pace, _guestFirst, _time, _life.Ended) { Barrier = Interlocked.Increment(ref _barrier) }, cancellation);
         if (_terms.Verify == VerifyLevel.Full)
             await RunJobAsync(new DigestJob(_present) { Barrier = Interlocked.Increment(ref _barrier) }, cancellation);
     }
@@ -168,6 +170,7 @@ public sealed partial class OutgoingTransfer
             int kept = pull.ClaimWanted(pages.AsSpan(0, count));
             if (kept == 0)
                 continue;
+            _guestFirst?.Wanted();
             SendUrgently(pages.AsSpan(0, kept), PageFlags.Wanted);
             if (!_readsAhead)
                 continue;

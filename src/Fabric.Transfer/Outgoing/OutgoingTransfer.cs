@@ -92,6 +92,7 @@ public sealed partial class OutgoingTransfer : IOutgoingTransfer
         _tokenSent = resume;
         _plan = plan ?? PullPlan.Default;
         _readsAhead = !settings.WithoutReadAhead.Contains(_plan.Order);
+        _guestFirst = _readsAhead ? new GuestFirst(time) : null;
         _history = _plan.UsesHistory && !resume ? new WriteHistory(memory.PageCount) : null;
         _logger = logger;
         _dirty = new PageBitmap(memory.PageCount);
