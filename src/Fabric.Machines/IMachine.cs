@@ -141,9 +141,9 @@ public interface IGuestMemory
     /// times. The guest pays about a microsecond for its first touch of each page. False: not offered here.
     /// </summary>
     /// <exception cref="FabricException">The guest's machine does not answer: nothing is known of its touches, and nothing else is lost.</exception>
-    bool WatchTouches(CancellationToken cancellation) => false;
+    Task<bool> WatchTouchesAsync(CancellationToken cancellation) => Task.FromResult(false);
 
-    /// <summary>Adds the pages that the guest has touched since <see cref="WatchTouches"/> returned true.</summary>
+    /// <summary>Adds the pages that the guest has touched since <see cref="WatchTouchesAsync"/> returned true.</summary>
     void ReadTouches(PageBitmap touched) => throw new NotSupportedException();
 
     /// <summary>

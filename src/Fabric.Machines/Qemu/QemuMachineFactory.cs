@@ -79,12 +79,14 @@ public sealed partial class QemuMachineFactory : IMachineFactory, IDisposable
         try
         {
             bool answers = await AnswersAsync(qmp, process, record, cancellation);
-            memory = QemuMemory.Open(record.Files.Ram, process, TakeFault(process, record), record.FaultFeatures, TakeUnmapper(process, record.Unmap), withModes: true);
+            memory = QemuMemory.Open(record.Files.Ram, process, TakeFault(process, record), record.FaultFeatures, Watch(process, record.Unmap, record.Spec, qmp), withModes: true);
             var machine = new QemuMachine(record, _options, _time, _log, process, qmp, events, memory, _deaths, static () => null);
             if (answers)
                 await machine.RecallAsync(cancellation);
-            // An agent that died may have held the guest back, and nothing else would give it its speed again.
+            // An agent that died may have held the guest back or had its code translated anew, and nothing else would give it its speed again.
             machine.Throttle?.Lift();
+            if (answers && memory.Translations is { } translations)
+                await translations.EndAsync(cancellation);
             LogAdopted(record.Spec.Name.Value, record.Process.ProcessId);
             return machine;
         }
@@ -126,6 +128,9 @@ public sealed partial class QemuMachineFactory : IMachineFactory, IDisposable
             : throw new FabricException(ErrorCodes.MachineFailed, $"{link} is '{Label.Shorten(target)}', not the userfaultfd that the adoption record names.");
     }
 
+    private TouchWatch Watch(ProcessHandle process, int? unmap, VmSpec spec, QmpSession qmp) =>
+        new(TakeUnmapper(process, unmap), spec.Accelerator == Accelerator.Tcg ? new GuestTranslations(qmp, _options, _time, _log) : null);
+
     /// <summary>Null: a machine of an agent before this one, whose shim had no thread. Its touches cannot be watched; nothing else is lost.</summary>
     private PageUnmapper? TakeUnmapper(ProcessHandle process, int? descriptor)
     {
@@ -145,7 +150,7 @@ public sealed partial class QemuMachineFactory : IMachineFactory, IDisposable
         {
             await qmp.OpenAsync(_options.LaunchDeadline, () => !launched.Process.HasExited, cancellation);
             PlugNics(spec, files);
-            memory = QemuMemory.Open(files.Ram, launched.Process, launched.Fault, launched.Hello.Features, TakeUnmapper(launched.Process, launched.Hello.Unmap), withModes: false);
+            memory = QemuMemory.Open(files.Ram, launched.Process, launched.Fault, launched.Hello.Features, Watch(launched.Process, launched.Hello.Unmap, spec, qmp), withModes: false);
             var record = new AdoptionRecord(
                 Qemu.AdoptionRecord.CurrentVersion, launched.Process.Identity, files, launched.Hello.Descriptor, launched.Hello.Features, _options.MachineType, spec, launched.Hello.Unmap);
             machine = new QemuMachine(record, _options, _time, _log, launched.Process, qmp, events, memory, _deaths, launched.ExitCode);

@@ -32,7 +32,7 @@ internal sealed class QemuMemory : IGuestMemory, IDisposable
     private readonly MappedMemory _mapping;
     private readonly UserFault _fault;
     private readonly bool _canMap;
-    private readonly PageUnmapper? _unmapper;
+    private readonly TouchWatch _watch;
     private readonly PagemapScan _scan;
     private readonly ulong _guestBase;
     private readonly Lock _gate = new();
@@ -42,13 +42,13 @@ internal sealed class QemuMemory : IGuestMemory, IDisposable
 
     /// <summary>Takes ownership of all of them.</summary>
     private QemuMemory(
-        SparseFile file, MappedMemory mapping, UserFault fault, UserFaultFeatures features, PageUnmapper? unmapper, PagemapScan scan, FileMapping guest, ProcessHandle process)
+        SparseFile file, MappedMemory mapping, UserFault fault, UserFaultFeatures features, TouchWatch watch, PagemapScan scan, FileMapping guest, ProcessHandle process)
     {
         _file = file;
         _mapping = mapping;
         _fault = fault;
         _canMap = features.HasFlag(UserFaultFeatures.MinorSharedMemory);
-        _unmapper = unmapper;
+        _watch = watch;
         _scan = scan;
         _guestBase = guest.Start;
         _modes = guest.Modes;
@@ -106,14 +106,15 @@ internal sealed class QemuMemory : IGuestMemory, IDisposable
 
     internal UserFault Fault => _fault;
 
+    internal GuestTranslations? Translations => _watch.Translations;
+
     private ulong Bytes => (ulong)_file.Length;
 
     /// <summary>Opens the RAM of a running QEMU; on failure nothing stays open but what the caller brought.</summary>
-    /// <param name="fault">Owned by the memory from here on, also when this throws; and so is <paramref name="unmapper"/>.</param>
+    /// <param name="fault">Owned by the memory from here on, also when this throws; and so is what <paramref name="watch"/> has.</param>
     /// <param name="features">What the kernel granted <paramref name="fault"/>.</param>
-    /// <param name="unmapper">Null: what the guest touches cannot be watched.</param>
     /// <param name="withModes">True when an earlier agent may have registered the range.</param>
-    internal static QemuMemory Open(string path, ProcessHandle process, UserFault fault, UserFaultFeatures features, PageUnmapper? unmapper, bool withModes)
+    internal static QemuMemory Open(string path, ProcessHandle process, UserFault fault, UserFaultFeatures features, TouchWatch watch, bool withModes)
     {
         SparseFile? file = null;
         MappedMemory? mapping = null;
@@ -123,13 +124,13 @@ internal sealed class QemuMemory : IGuestMemory, IDisposable
             mapping = MappedMemory.MapFile(file.Handle, file.Length);
             var guest = ProcessMappings.Find(process.Identity.ProcessId, path, file.Length, withModes);
             var scan = new PagemapScan(process.Identity.ProcessId, guest.Start, file.Length);
-            return new QemuMemory(file, mapping, fault, features, unmapper, scan, guest, process);
+            return new QemuMemory(file, mapping, fault, features, watch, scan, guest, process);
         }
         catch
         {
             mapping?.Dispose();
             file?.Dispose();
-            unmapper?.Dispose();
+            watch.Dispose();
             fault.Dispose();
             throw;
         }
@@ -151,17 +152,27 @@ internal sealed class QemuMemory : IGuestMemory, IDisposable
     }
 
     // A page that was written and is then unmapped would no longer count as written: so nothing is unmapped while writes are recorded.
-    public bool WatchTouches(CancellationToken cancellation)
+    public async Task<bool> WatchTouchesAsync(CancellationToken cancellation)
+    {
+        if (!await Task.Run(() => UnmapAll(cancellation), cancellation))
+            return false;
+        // What is read from now on is seen: not before all is unmapped, or it would not be read again.
+        if (Translations is { } translations)
+            await translations.LookAnewAsync(cancellation);
+        return true;
+    }
+
+    private bool UnmapAll(CancellationToken cancellation)
     {
         lock (_gate)
         {
-            if (_unmapper is null || _tracking || _modes != UserFaultModes.None || PageCount > WatchedMost)
+            if (_watch.Unmapper is not { } unmapper || _tracking || _modes != UserFaultModes.None || PageCount > WatchedMost)
                 return false;
             for (long page = 0; page < PageCount; page += UnmapAtOnce)
             {
                 cancellation.ThrowIfCancellationRequested();
                 var (start, length) = Locate(new PageRun(page, (int)Math.Min(UnmapAtOnce, PageCount - page)));
-                _unmapper.Unmap(start, length, UnmapDeadline);
+                unmapper.Unmap(start, length, UnmapDeadline);
             }
 
             return true;
@@ -257,7 +268,7 @@ internal sealed class QemuMemory : IGuestMemory, IDisposable
 
         trap?.Abandon();
         _scan.Dispose();
-        _unmapper?.Dispose();
+        _watch.Dispose();
         _fault.Dispose();
         _mapping.Dispose();
         _file.Dispose();

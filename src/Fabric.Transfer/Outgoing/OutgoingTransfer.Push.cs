@@ -54,7 +54,7 @@ public sealed partial class OutgoingTransfer
         if (kind == HandOverKind.Complete || _pushed)
             return;
         if (!_looked)
-            await Task.Run(() => BeginLooking(cancellation), cancellation);
+            await BeginLookingAsync(cancellation);
         else if (_watched)
             await PushWorkingSetAsync(cancellation);
     }

@@ -8,7 +8,7 @@ namespace Fabric.Transfer.Outgoing;
 //
 //   connected      pages are taken out of the guest's page table, then its writes are recorded:
 //                  what is in the table again was touched since, what was written is known besides
-//   before the stop  touched and not written ── pushed, while the guest runs: it will not be stale, the guest needs it at once
+//   before the stop  touched and not written ── pushed, while the guest runs: it will not be stale, the guest needs it at once; looked at some times, until nothing is new
 //   stopped        what was written since it was pushed is missing like everything else; what was ever seen to be written is hot, and goes first
 //
 // A page that is written all the time would be sent in vain, so it is not sent; large areas that a guest goes over are left to the read-ahead when time is
@@ -18,6 +18,9 @@ public sealed partial class OutgoingTransfer
     /// <summary>Shortest time for which a guest is watched: some ticks of its clock, some turns of its scheduler.</summary>
     private static readonly TimeSpan WatchLeast = TimeSpan.FromMilliseconds(50);
 
+    /// <summary>Between two looks at what it touched; some ticks as well.</summary>
+    private static readonly TimeSpan LookAgain = TimeSpan.FromMilliseconds(25);
+
     /// <summary>Touched pages among 64 in a row up to which they count as lone ones.</summary>
     private const int LonePages = 24;
 
@@ -26,17 +29,22 @@ public sealed partial class OutgoingTransfer
     private PageBitmap? _written; // of a guest that was watched, from when that began
 
     // From here on writes are recorded, so what exists now and what is written until the end is all that can exist then. A page that is given back meanwhile is sent as zeros.
-    private void BeginLooking(CancellationToken cancellation)
+    private async Task BeginLookingAsync(CancellationToken cancellation)
     {
         try
         {
-            _watched = _readsAhead && _memory.WatchTouches(cancellation);
+            _watched = _readsAhead && await _memory.WatchTouchesAsync(cancellation);
         }
         catch (FabricException e)
         {
             _logger.LogWarning("What the guest touches cannot be watched: {Error}", e.Error);
         }
 
+        await Task.Run(BeginTracking, cancellation);
+    }
+
+    private void BeginTracking()
+    {
         _memory.StartDirtyTracking();
         _watchBegan = _time.GetTimestamp();
         _memory.ReadPresence(_present);
@@ -48,46 +56,64 @@ public sealed partial class OutgoingTransfer
         TimeSpan young = WatchLeast - _time.GetElapsedTime(_watchBegan);
         if (young > TimeSpan.Zero)
             await Task.Delay(young, _time, cancellation);
+        _written = new PageBitmap(_memory.PageCount);
+        _dirty.Clear();
+        _holes.Clear();
+        _pushed = true;
         long began = _time.GetTimestamp();
-        PageBitmap crowded = await Task.Run(ChooseWorkingSet, cancellation);
-        foreach (PageBitmap pages in new[] { _sending, crowded })
+        await Task.Run(() => _memory.ReadPresence(_present), cancellation);
+        while (Left() > TimeSpan.Zero)
         {
-            TimeSpan left = _settings.WorkingSetTime - _time.GetElapsedTime(began);
-            if (left <= TimeSpan.Zero || pages.IsEmpty)
-                continue;
-            PushJob job = NewPush(pages, null, PageFlags.None);
-            Task done = RunJobAsync(job, cancellation);
-            if (!await EndsWithinAsync(done, left, cancellation))
-                job.BreakOff(_dirty);
-            await done;
+            PageBitmap crowded = await Task.Run(ChooseWorkingSet, cancellation);
+            if (_sending.IsEmpty && crowded.IsEmpty)
+                break;
+            await PushWithinAsync(_sending, Left(), cancellation);
+            await PushWithinAsync(crowded, Left(), cancellation);
+            // What does not happen at every tick of the guest's clock is seen by a later look only.
+            if (Left() > LookAgain)
+                await Task.Delay(LookAgain, _time, cancellation);
         }
 
         // The guest is not stopped while its pages stand in the way of what has to follow.
         await _life.WithinAsync(BarrierAsync(_barrier), _settings.AnswerDeadline, "The destination's confirmation of the working set", cancellation);
-        // What no sender took is as missing as what was never chosen.
-        _dirty.Or(_present);
-        _dirty.AndNot(_atDestination);
+        // What no sender took is as missing as what was never chosen; what was written after it was pushed is dirty already.
+        _sending.CopyFrom(_present);
+        _sending.AndNot(_atDestination);
+        _dirty.Or(_sending);
+
+        TimeSpan Left() => _settings.WorkingSetTime - _time.GetElapsedTime(began);
     }
 
-    // Lone pages into _sending; returns the crowded ones. _dirty is what was written while the guest was watched.
+    private async Task PushWithinAsync(PageBitmap pages, TimeSpan time, CancellationToken cancellation)
+    {
+        if (time <= TimeSpan.Zero || pages.IsEmpty)
+            return;
+        PushJob job = NewPush(pages, null, PageFlags.None);
+        Task done = RunJobAsync(job, cancellation);
+        if (!await EndsWithinAsync(done, time, cancellation))
+            job.BreakOff(_dirty);
+        await done;
+    }
+
+    // Lone pages into _sending; returns the crowded ones. _dirty is what was written while the guest was watched, and keeps it: a page that was pushed and then written has to go again.
     private PageBitmap ChooseWorkingSet()
     {
-        _dirty.Clear();
-        _memory.ScanDirty(_dirty);
-        _history?.Begin().Or(_dirty);
-        _written = new PageBitmap(_memory.PageCount);
-        _written.Or(_dirty);
-        _memory.ReadPresence(_present);
+        PageBitmap written = _written!;
+        _sending.Clear();
+        _memory.ScanDirty(_sending);
+        written.Or(_sending);
+        _history?.Latest().Or(_sending);
+        _dirty.Or(_sending);
+        _present.Or(_sending);
         _sending.Clear();
         _memory.ReadTouches(_sending);
         _sending.And(_present);
-        _sending.AndNot(_dirty);
+        _sending.AndNot(written);
+        _sending.AndNot(_atDestination);
         var crowded = new PageBitmap(_memory.PageCount);
         crowded.CopyFrom(_sending);
         crowded.KeepCrowded(LonePages);
         _sending.AndNot(crowded);
-        _holes.Clear();
-        _pushed = true;
         return crowded;
     }
 

@@ -15,6 +15,9 @@ internal static class BootBlock
     /// <summary>Physical addresses; the range begins above the first MiB, which belongs to the firmware.</summary>
     internal const int RangeStart = 0x0010_0000;
 
+    /// <summary>Where its code is: the firmware loads it to 0x7C00.</summary>
+    internal const long CodePage = 0x7C00 / PageSize;
+
     // Offsets of the two immediates below.
     private const int StartOperand = 0x36;
     private const int EndOperand = 0x44;

@@ -65,20 +65,26 @@ internal sealed class FakeGuest : IGuestMemory, IDisposable
 
     public void MapAhead(PageBitmap pages, CancellationToken cancellation) => WhenMapped(pages, cancellation);
 
-    public bool WatchTouches(CancellationToken cancellation)
+    private int _looks;
+
+    public Task<bool> WatchTouchesAsync(CancellationToken cancellation)
     {
         if (!Watch())
-            return false;
+            return Task.FromResult(false);
         lock (_gate)
         {
             Assert.False(_tracking, "Touches are watched before writes are recorded, or a write could be lost.");
             _touched.Clear();
-            return true;
+            return Task.FromResult(true);
         }
     }
 
+    /// <summary>What the guest does just before it is looked at; it is given the number of the look, from 1.</summary>
+    public Action<int> WhenLookedAt { get; set; } = _ => { };
+
     public void ReadTouches(PageBitmap touched)
     {
+        WhenLookedAt(++_looks);
         lock (_gate)
             touched.Or(_touched);
     }

@@ -1,0 +1,65 @@
+using Fabric.Core;
+using Microsoft.Extensions.Logging;
+
+namespace Fabric.Machines.Qemu;
+
+/// <summary>
+/// What QEMU has translated of a guest's code, without KVM. Code that was translated runs without a look at the guest's page, so a watch of touched pages does not see it, while the destination's QEMU has
+/// translated nothing and reads every page of code anew. QEMU takes the log item <c>nochain</c> (by which nothing is logged) for another way of translating, and uses no translation that was made in another way:
+/// for a while it translates all that it comes to once more, and so touches it. Afterwards the old translations serve again. The item outlives this agent: adoption ends it.
+/// </summary>
+internal sealed partial class GuestTranslations(QmpSession qmp, QemuOptions options, TimeProvider time, ILogger log) : IDisposable
+{
+    /// <summary>The guest is slower meanwhile. As long as a guest is watched before it moves (docs/decisions/0015-working-set.md), and some time for the orders in between.</summary>
+    private static readonly TimeSpan Longest = TimeSpan.FromMilliseconds(250);
+
+    private readonly CancellationTokenSource _disposed = new();
+
+    /// <summary>From here on code is read again before it runs; for <see cref="Longest"/>, or until <see cref="EndAsync"/>.</summary>
+    /// <exception cref="FabricException">QEMU does not answer.</exception>
+    public async Task LookAnewAsync(CancellationToken cancellation)
+    {
+        try
+        {
+            await SetAsync("nochain", cancellation);
+        }
+        finally
+        {
+            // Also where no answer came: it may have been heard.
+            _ = EndLaterAsync();
+        }
+    }
+
+    /// <summary>Nothing happens where code is not read again.</summary>
+    /// <exception cref="FabricException">QEMU does not answer.</exception>
+    public Task EndAsync(CancellationToken cancellation) => SetAsync("none", cancellation);
+
+    public void Dispose()
+    {
+        _disposed.Cancel();
+        _disposed.Dispose();
+    }
+
+    private async Task EndLaterAsync()
+    {
+        try
+        {
+            await Task.Delay(Longest, time, _disposed.Token);
+            await EndAsync(_disposed.Token);
+        }
+        catch (Exception e) when (e is OperationCanceledException or ObjectDisposedException)
+        {
+            // The machine is given up; with it goes what it had.
+        }
+        catch (FabricException e)
+        {
+            LogSlow(e.Error.Message);
+        }
+    }
+
+    private async Task SetAsync(string item, CancellationToken cancellation) =>
+        await qmp.ExecuteAsync("human-monitor-command", writer => writer.WriteString("command-line", "log " + item), options.CommandDeadline, cancellation);
+
+    [LoggerMessage(Level = LogLevel.Warning, Message = "QEMU was not told that its translations serve again, the guest is slower until this agent starts anew: {Why}")]
+    private partial void LogSlow(string why);
+}
