@@ -121,6 +121,13 @@ public interface IGuestMemory
     /// <exception cref="FabricException">machine-failed: the machine was disposed already.</exception>
     IDisposable Pin();
 
+    /// <summary>
+    /// Copies pages, as they are at that moment, to <paramref name="target"/>; holes are zeros, and stay holes. Where it is offered it is cheaper than to follow <see cref="Address"/>, whose first touch of a page
+    /// is a fault. False: not offered, nothing was copied. Any thread, under a pin.
+    /// </summary>
+    /// <exception cref="FabricException">native.</exception>
+    bool TryRead(PageRun run, nint target) => false;
+
     /// <summary>Sets exactly the bits of the pages that exist (a page that was never touched, or was given back, is a hole and reads as zeros).</summary>
     void ReadPresence(PageBitmap present);
 

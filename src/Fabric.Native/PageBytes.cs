@@ -79,21 +79,33 @@ public static unsafe partial class PageBytes
     /// zeroing of what is overwritten at once.
     /// </summary>
     /// <exception cref="FabricException">native, for example no space.</exception>
-    public static void WriteFile(SafeFileHandle file, long offset, nint source, long length)
+    public static void WriteFile(SafeFileHandle file, long offset, nint source, long length) => Move(file, offset, source, length, writes: true);
+
+    /// <summary>
+    /// Reads bytes of a file that has them all. Of tmpfs this is a copy, and no fault: the first touch of a page through a mapping costs a quarter of a microsecond, and twenty times as much in a virtual machine whose
+    /// hypervisor keeps page tables of its own.
+    /// </summary>
+    /// <exception cref="FabricException">native; or the file ends before.</exception>
+    public static void ReadFile(SafeFileHandle file, long offset, nint target, long length) => Move(file, offset, target, length, writes: false);
+
+    private static void Move(SafeFileHandle file, long offset, nint memory, long length, bool writes)
     {
         ArgumentNullException.ThrowIfNull(file);
         bool held = false;
         try
         {
             file.DangerousAddRef(ref held);
+            int descriptor = (int)file.DangerousGetHandle();
             while (length > 0)
             {
-                nint moved = Libc.WriteAt((int)file.DangerousGetHandle(), source, (nuint)length, offset);
+                nint moved = writes ? Libc.WriteAt(descriptor, memory, (nuint)length, offset) : Libc.ReadAt(descriptor, memory, (nuint)length, offset);
                 if (moved < 0 && Marshal.GetLastPInvokeError() == Errno.Interrupted)
                     continue;
-                if (moved <= 0)
-                    throw NativeError.Last($"pwrite of {length} bytes at {offset}");
-                source += moved;
+                if (moved < 0 || (moved == 0 && writes))
+                    throw NativeError.Last($"{(writes ? "pwrite" : "pread")} of {length} bytes at {offset}");
+                if (moved == 0)
+                    throw new FabricException(ErrorCodes.Native, $"A file ends {length} bytes before it should, at {offset}.");
+                memory += moved;
                 offset += moved;
                 length -= moved;
             }
@@ -115,6 +127,9 @@ public static unsafe partial class PageBytes
     {
         [LibraryImport("libc", EntryPoint = "pwrite", SetLastError = true)]
         internal static partial nint WriteAt(int descriptor, nint source, nuint length, long offset);
+
+        [LibraryImport("libc", EntryPoint = "pread", SetLastError = true)]
+        internal static partial nint ReadAt(int descriptor, nint target, nuint length, long offset);
 
         [LibraryImport("libc", EntryPoint = "madvise", SetLastError = true)]
         internal static partial int Advise(nint address, nuint length, int advice);

@@ -137,6 +137,12 @@ internal static class DataPlane
 
         public IDisposable Pin() => _memory.Pin();
 
+        public bool TryRead(PageRun run, nint target)
+        {
+            PageBytes.ReadFile(_file, run.First * PageSize, target, (long)run.Count * PageSize);
+            return true;
+        }
+
         public void FillWithNoise()
         {
             byte[] noise = GC.AllocateUninitializedArray<byte>(PageSize, pinned: true);

@@ -64,6 +64,12 @@ internal sealed class QemuMemory : IGuestMemory, IDisposable
 
     public IDisposable Pin() => _mapping.Pin();
 
+    public bool TryRead(PageRun run, nint target)
+    {
+        PageBytes.ReadFile(_file.Handle, run.First * PageSize, target, (long)run.Count * PageSize);
+        return true;
+    }
+
     public bool TryFill(PageRun run, nint source)
     {
         PageBytes.WriteFile(_file.Handle, run.First * PageSize, source, (long)run.Count * PageSize);

@@ -128,9 +128,9 @@ internal sealed class DataChannel : IDisposable
         }
     }
 
-    /// <summary>Sends a table whose pages were written elsewhere, as its packing says.</summary>
+    /// <summary>Sends a table whose pages were copied elsewhere, as its packing says.</summary>
     /// <exception cref="FabricException">unreachable; deadline-exceeded.</exception>
-    public void SendPacked(PageTableBuilder table, nint data, int length, PageFlags flags, ulong round)
+    public void SendCopies(PageTableBuilder table, nint data, int length, PageFlags flags, ulong round)
     {
         lock (_sendGate)
         {

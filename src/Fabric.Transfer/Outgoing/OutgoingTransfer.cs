@@ -1,7 +1,7 @@
 // The source's end of a migration. Threads, all made once and named after the migration:
 //
 //   caller (async)  ── rounds, stopped copy, token, pull: gives jobs to the bulk workers, awaits answers
-//   bulk0 … bulkN   ── chunks of the job at hand: digest, zero check, sendmsg from guest memory
+//   bulk0 … bulkN   ── chunks of the job at hand: read, digest, zero check, sendmsg
 //   control         ── reads the destination's answers
 //   urgent          ── reads wanted pages, claims them, sends them at once
 //

@@ -1,3 +1,5 @@
+using Fabric.Core;
+using Fabric.Machines;
 using Fabric.Native;
 using Fabric.Transfer.Channels;
 using Fabric.Wire.Data;
@@ -22,17 +24,18 @@ internal sealed class PagePacker : IDisposable
     {
         _pageSize = pageSize;
         _codecs = new BlockCodecs(agreed);
-        _pages = MappedMemory.Anonymous((long)Core.Limits.PagesPerFrame * pageSize);
-        _packed = MappedMemory.Anonymous((long)Core.Limits.PagesPerFrame * pageSize);
+        _pages = MappedMemory.Anonymous((long)Limits.PagesPerFrame * pageSize);
+        _packed = MappedMemory.Anonymous((long)Limits.PagesPerFrame * pageSize);
     }
 
     public void Clear() => _filled = 0;
 
     /// <summary>Copies a page behind those before it; where the copy is.</summary>
-    public nint Add(nint page)
+    public nint Add(IGuestMemory memory, long page)
     {
         nint copy = _pages.Address + _filled;
-        PageBytes.Copy(page, copy, _pageSize);
+        if (!memory.TryRead(new PageRun(page, 1), copy))
+            PageBytes.Copy(memory.Address + (nint)(page * _pageSize), copy, _pageSize);
         _filled += _pageSize;
         return copy;
     }

@@ -38,7 +38,7 @@ internal sealed class SendCounters
 }
 
 /// <summary>
-/// Puts pages on one connection: digest, zero check, one gathered send per frame straight from guest memory, or packed where that pays (<see cref="PackingChoice"/>).
+/// Puts pages on one connection: read once (docs/decisions/0016-read-once.md), digest, zero check, one gathered send per frame, packed where that pays (<see cref="PackingChoice"/>).
 /// One thread; all its memory is made before its first frame, nothing is allocated for a page or a frame.
 /// </summary>
 internal sealed class PageSender : IDisposable
@@ -52,6 +52,7 @@ internal sealed class PageSender : IDisposable
     private readonly TimeProvider _time;
     private readonly bool _digest;
     private readonly ulong _zeroDigest;
+    private readonly MappedMemory _copies;
     private PackingChoice? _choice;
     private PagePacker? _packer;
     private DeltaCache? _kept;
@@ -69,6 +70,7 @@ internal sealed class PageSender : IDisposable
         _digest = verify != VerifyLevel.None;
         byte[] zeros = new byte[memory.PageSize];
         _zeroDigest = Xxh3.Hash64(zeros);
+        _copies = MappedMemory.Anonymous((long)Limits.PagesPerFrame * memory.PageSize);
         ZeroDigest128 = Xxh3.Hash128(zeros);
     }
 
@@ -117,7 +119,7 @@ internal sealed class PageSender : IDisposable
         nint data = 0;
         int length = 0;
         if (packing == Packing.None)
-            ReadInPlace(count);
+            (data, length) = TryCopy(count) ? ReadCopies(count) : ReadInPlace(count);
         else
             (data, length) = ReadPacked(count, ref packing, kept, round);
         long ready = _time.GetTimestamp();
@@ -156,10 +158,55 @@ internal sealed class PageSender : IDisposable
         Channel.Send(FrameKind.Digests, (ulong)run.First, _digests.AsSpan(0, run.Count * DigestPiece.DigestSize));
     }
 
-    public void Dispose() => _packer?.Dispose();
+    public void Dispose()
+    {
+        _packer?.Dispose();
+        _copies.Dispose();
+    }
+
+    // The pages of the chunk into _copies, in their order; run by run.
+    private bool TryCopy(int count)
+    {
+        int size = _memory.PageSize;
+        for (int i = 0, run; i < count; i += run)
+        {
+            for (run = 1; i + run < count && Chunk[i + run] == Chunk[i] + run;)
+                run++;
+            if (!_memory.TryRead(new PageRun(Chunk[i], run), _copies.Address + (nint)((long)i * size)))
+                return false;
+        }
+
+        return true;
+    }
+
+    // What was read is what is sent, whatever the guest writes meanwhile. Zero pages are closed up.
+    private (nint Data, int Length) ReadCopies(int count)
+    {
+        int size = _memory.PageSize;
+        int filled = 0;
+        for (int i = 0; i < count; i++)
+        {
+            long page = Chunk[i];
+            _kept?.Forget(page);
+            nint copy = _copies.Address + (nint)((long)i * size);
+            if (IsZero(copy, out ulong digest))
+            {
+                _table.AddZero(page);
+                continue;
+            }
+
+            _table.AddData(page, digest);
+            nint place = _copies.Address + filled;
+            if (place != copy)
+                PageBytes.Copy(copy, place, size);
+            filled += size;
+        }
+
+        return filled > 0 ? (_copies.Address, filled) : (0, 0);
+    }
 
     // What the guest may still write is not known to be what the destination gets.
-    private void ReadInPlace(int count)
+    private (nint Data, int Length) ReadInPlace(int count)
     {
         nint start = _memory.Address;
         int size = _memory.PageSize;
@@ -172,18 +219,18 @@ internal sealed class PageSender : IDisposable
             else
                 _table.AddData(page, digest);
         }
+
+        return (0, 0);
     }
 
     private (nint Data, int Length) ReadPacked(int count, ref Packing packing, DeltaCache? kept, ulong round)
     {
-        nint start = _memory.Address;
-        int size = _memory.PageSize;
         bool keeps = round > 1; // what the first round sends is mostly never sent again
         _packer!.Clear();
         for (int i = 0; i < count; i++)
         {
             long page = Chunk[i];
-            nint copy = _packer.Add(start + (nint)(page * size));
+            nint copy = _packer.Add(_memory, page);
             if (IsZero(copy, out ulong digest))
             {
                 _packer.TakeBack();
@@ -205,7 +252,7 @@ internal sealed class PageSender : IDisposable
         if (packing == Packing.Stored && _table.DeltaPages > 0)
             packing = _quick;
         _table.Packing = _packer.Finish(packing, out nint data, out int length);
-        return (data, length);
+        return length > 0 ? (data, length) : (0, 0);
     }
 
     // One pass over the page for its digest; the second, over pages that are all zero, rules out a digest that only looks like it.
@@ -218,18 +265,19 @@ internal sealed class PageSender : IDisposable
         return digest == _zeroDigest && PageBytes.IsZero(page, _memory.PageSize);
     }
 
-    private long SendTable(nint packed, int packedLength, PageFlags flags, ulong round)
+    // Data 0: the pages lie in the guest's memory.
+    private long SendTable(nint data, int length, PageFlags flags, ulong round)
     {
-        bool plain = _table.Packing == Packing.None;
-        long bytes = FrameHeader.Size + _table.TableLength + (plain ? (long)_table.DataPages * _memory.PageSize : packedLength);
+        bool inPlace = data == 0;
+        long bytes = FrameHeader.Size + _table.TableLength + (inPlace ? (long)_table.DataPages * _memory.PageSize : length);
         if ((flags & PageFlags.Pull) != PageFlags.None)
             _cap?.Charge(bytes);
         else
             _cap?.Wait(bytes, _ended);
-        if (plain)
+        if (inPlace)
             Channel.SendPages(_table, _memory.Address, _memory.PageSize, flags, round);
         else
-            Channel.SendPacked(_table, packed, packedLength, flags, round);
+            Channel.SendCopies(_table, data, length, flags, round);
         _counters.Add(_table);
         return bytes;
     }

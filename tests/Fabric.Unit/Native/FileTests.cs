@@ -1,3 +1,4 @@
+using System.Runtime.InteropServices;
 using System.Text;
 using Fabric.Core;
 using Fabric.Native;
@@ -10,6 +11,21 @@ public sealed class FileTests : IDisposable
     private readonly string _directory = Directory.CreateTempSubdirectory("fabric-unit-").FullName;
 
     public void Dispose() => Directory.Delete(_directory, recursive: true);
+
+    [Fact]
+    public void What_is_read_of_a_file_is_there_or_the_read_fails()
+    {
+        using var file = SparseFile.Create(Path.Combine(_directory, "ram"), 4L * VmSpec.PageSize);
+        using var memory = MappedMemory.Anonymous(4L * VmSpec.PageSize);
+        RandomAccess.Write(file.Handle, [5], VmSpec.PageSize);
+        PageBytes.Fill(memory.Address, 4L * VmSpec.PageSize, 9);
+        PageBytes.ReadFile(file.Handle, VmSpec.PageSize, memory.Address, VmSpec.PageSize);
+        Assert.Equal((5, 0, 9), (Marshal.ReadByte(memory.Address), Marshal.ReadByte(memory.Address + 1), Marshal.ReadByte(memory.Address + VmSpec.PageSize)));
+        PageBytes.ReadFile(file.Handle, 2L * VmSpec.PageSize, memory.Address, 2L * VmSpec.PageSize);
+        Assert.True(PageBytes.IsZero(memory.Address, 2 * VmSpec.PageSize));
+        var error = Assert.Throws<FabricException>(() => PageBytes.ReadFile(file.Handle, 3L * VmSpec.PageSize, memory.Address, 2L * VmSpec.PageSize));
+        Assert.Contains("ends 4096 bytes before", error.Message, StringComparison.Ordinal);
+    }
 
     [Fact]
     public void Presence_is_what_was_written_and_not_punched()

@@ -57,6 +57,16 @@ internal sealed class FakeGuest : IGuestMemory, IDisposable
 
     public bool IsTracking => _tracking;
 
+    /// <summary>Whether pages are copied for who reads them, or read where they are.</summary>
+    public bool Copies { get; set; } = true;
+
+    public bool TryRead(PageRun run, nint target)
+    {
+        if (Copies)
+            PageBytes.Copy(Address + (nint)(run.First * PageSize), target, (long)run.Count * PageSize);
+        return Copies;
+    }
+
     /// <summary>Whether touches can be watched here, and what asking comes to.</summary>
     public Func<bool> Watch { get; set; } = () => true;
 

@@ -101,7 +101,7 @@ public sealed class HostileSourceTests : IAsyncLifetime
         int length = lz4.Pack(At(5), defect == "too little" ? 2048 : VmSpec.PageSize, packed.Address, VmSpec.PageSize - 1);
         if (defect == "noise")
             PageBytes.Fill(packed.Address, length, 0xf3);
-        _source.Bulk[0].SendPacked(table, packed.Address, length, PageFlags.None, 1);
+        _source.Bulk[0].SendCopies(table, packed.Address, length, PageFlags.None, 1);
         if (defect != "nothing")
         {
             await EndsAsync(code, words);
