@@ -62,7 +62,7 @@ internal sealed class QemuMemory : IGuestMemory, IDisposable
 
     public nint Address => _mapping.Address;
 
-    public IDisposable Pin() => _mapping.Pin();
+    public IDisposable Pin() => new MemoryPin(_mapping.Pin(), _file.Handle);
 
     public bool TryRead(PageRun run, nint target)
     {

@@ -85,6 +85,26 @@ public sealed class MemoryTests
         Assert.True(await machine.Memory.WatchTouchesAsync(default));
     }
 
+    /// <summary>A source may go while its pages are sent: who reads them has a pin.</summary>
+    [SkippableFact]
+    public async Task What_is_pinned_is_read_after_the_machine_has_gone()
+    {
+        await using var bench = new QemuBench();
+        var machine = await bench.BootAsync(bench.BootBlockVm("pinned", Accelerator.Tcg));
+        await machine.StopAsync(default);
+        byte[] before = QemuBench.Values(machine);
+        using var page = Fabric.Native.MappedMemory.Anonymous(VmSpec.PageSize);
+        using (machine.Memory.Pin())
+        {
+            await machine.KillAsync(default);
+            await machine.DisposeAsync();
+            Assert.True(machine.Memory.TryRead(new PageRun(BootBlock.RangeStart / VmSpec.PageSize, 1), page.Address));
+            Assert.Equal(before[0], System.Runtime.InteropServices.Marshal.ReadByte(page.Address));
+        }
+
+        Assert.Throws<ObjectDisposedException>(() => machine.Memory.TryRead(new PageRun(0, 1), page.Address));
+    }
+
     [SkippableFact]
     public async Task Pages_that_came_are_mapped_ahead_of_the_guests_first_touch()
     {
