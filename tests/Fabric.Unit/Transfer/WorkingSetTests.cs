@@ -18,9 +18,7 @@ public sealed class WorkingSetTests
     {
         // As long as it takes: how busy this machine is must not decide what goes.
         await using TransferPair pair = new(Pages, settings: Within(TimeSpan.FromSeconds(30)));
-        Fill(pair.Source);
-        await pair.ConnectAsync();
-        await pair.Outgoing.PrepareFinishAsync(HandOverKind.Pull, default);
+        await WatchAsync(pair);
         long[] read = [3, 500, 501, .. Enumerable.Range(4096, 200).Select(p => (long)p), Pages - 1];
         foreach (long page in read)
             pair.Source.GuestRead(page);
@@ -35,11 +33,7 @@ public sealed class WorkingSetTests
         await pair.TokenAsync();
         foreach (long page in read.Where(p => p is not 501 and not 4100))
             Assert.Equal(pair.Source.Peek(page), pair.Destination.GuestRead(page));
-        Assert.Equal(0, pair.Incoming.Snapshot().NetworkFaults ?? 0);
-        await pair.Outgoing.ServePullAsync(default);
-        await pair.Running;
-        Assert.Empty(pair.Differences());
-        Assert.True(pair.Incoming.Snapshot().Verified);
+        await EndsWholeWithoutFaultsAsync(pair);
     }
 
     /// <summary>
@@ -49,9 +43,7 @@ public sealed class WorkingSetTests
     public async Task What_happens_between_two_looks_is_seen()
     {
         await using TransferPair pair = new(Pages, settings: Within(TimeSpan.FromSeconds(30)));
-        Fill(pair.Source);
-        await pair.ConnectAsync();
-        await pair.Outgoing.PrepareFinishAsync(HandOverKind.Pull, default);
+        await WatchAsync(pair);
         foreach (long page in new long[] { 100, 300 })
             pair.Source.GuestRead(page);
         int looks = 0;
@@ -70,11 +62,7 @@ public sealed class WorkingSetTests
         await pair.TokenAsync();
         foreach (long page in new long[] { 100, 500 })
             Assert.Equal(pair.Source.Peek(page), pair.Destination.GuestRead(page));
-        Assert.Equal(0, pair.Incoming.Snapshot().NetworkFaults ?? 0);
-        await pair.Outgoing.ServePullAsync(default);
-        await pair.Running;
-        Assert.Empty(pair.Differences());
-        Assert.True(pair.Incoming.Snapshot().Verified);
+        await EndsWholeWithoutFaultsAsync(pair);
     }
 
     [Theory(Timeout = 60 * Second)]
@@ -120,6 +108,24 @@ public sealed class WorkingSetTests
         foreach (long page in lone)
             Assert.Equal(pair.Source.Peek(page), pair.Destination.GuestRead(page));
         Assert.Equal(0, pair.Incoming.Snapshot().NetworkFaults ?? 0);
+    }
+
+    /// <summary>A guest that has written all of its pages, connected, and watched from now on.</summary>
+    private static async Task WatchAsync(TransferPair pair)
+    {
+        Fill(pair.Source);
+        await pair.ConnectAsync();
+        await pair.Outgoing.PrepareFinishAsync(HandOverKind.Pull, default);
+    }
+
+    /// <summary>Nothing that the guest has touched here until now had to be asked for, and what is pulled after that makes it whole.</summary>
+    private static async Task EndsWholeWithoutFaultsAsync(TransferPair pair)
+    {
+        Assert.Equal(0, pair.Incoming.Snapshot().NetworkFaults ?? 0);
+        await pair.Outgoing.ServePullAsync(default);
+        await pair.Running;
+        Assert.Empty(pair.Differences());
+        Assert.True(pair.Incoming.Snapshot().Verified);
     }
 
     private static TransferSettings Within(TimeSpan time) => new() { SilenceDeadline = TimeSpan.FromSeconds(5), SliceMilliseconds = 50, WorkingSetTime = time };
