@@ -6,7 +6,8 @@ namespace Fabric.Native;
 /// <param name="RoundTrip">Of late, smoothed.</param>
 /// <param name="ShortestRoundTrip">Of the last minutes.</param>
 /// <param name="DeliveredBytes">Acknowledged by the peer since the connection was made.</param>
-public readonly record struct PathReading(TimeSpan RoundTrip, TimeSpan ShortestRoundTrip, long DeliveredBytes);
+/// <param name="DeliveryRate">Bytes a second at which the kernel last saw what was under way be acknowledged; 0: never yet.</param>
+public readonly record struct PathReading(TimeSpan RoundTrip, TimeSpan ShortestRoundTrip, long DeliveredBytes, long DeliveryRate);
 
 /// <summary>
 /// Scatter/gather socket calls straight between sockets and memory outside the garbage collector. The calls block, so they never suppress the
@@ -82,7 +83,8 @@ public static unsafe partial class SocketIo
         // SAFETY: the kernel writes at most as many bytes as it is told that there are.
         if (Libc.GetOption(descriptor, ProtocolTcp, TcpInfoOption, &info, &length) != 0 || length < sizeof(Layout.TcpInfo))
             return false;
-        path = new PathReading(TimeSpan.FromMicroseconds(info.RoundTrip), TimeSpan.FromMicroseconds(info.ShortestRoundTrip), (long)info.BytesAcked);
+        path = new PathReading(
+            TimeSpan.FromMicroseconds(info.RoundTrip), TimeSpan.FromMicroseconds(info.ShortestRoundTrip), (long)info.BytesAcked, (long)Math.Min(info.DeliveryRate, long.MaxValue));
         return true;
     }
 
@@ -139,7 +141,7 @@ public static unsafe partial class SocketIo
     internal static class Layout
     {
         /// <summary>The head of <c>struct tcp_info</c> (linux/tcp.h), as far as it is read; it only ever grows at its end.</summary>
-        [StructLayout(LayoutKind.Explicit, Size = 160)]
+        [StructLayout(LayoutKind.Explicit, Size = 168)]
         internal struct TcpInfo
         {
             [FieldOffset(68)]
@@ -150,6 +152,9 @@ public static unsafe partial class SocketIo
 
             [FieldOffset(148)]
             internal uint ShortestRoundTrip;
+
+            [FieldOffset(160)]
+            internal ulong DeliveryRate;
         }
     }
 

@@ -72,9 +72,30 @@ public sealed class QueueGuardTests
         Assert.InRange(path.UsedShare, 0.85, 1.0);
     }
 
+    [Fact]
+    public void A_path_that_becomes_much_wider_is_found_within_a_second()
+    {
+        Path path = new(Gigabit / 10, 0);
+        path.Run(seconds: 0.3);
+        path.Rate = Gigabit * 4;
+        path.Run(seconds: 0.9);
+        path.Begin();
+        path.Run(seconds: 0.5);
+        Assert.InRange(path.UsedShare, 0.9, 1.001);
+    }
+
+    /// <summary>Both ends on a busy machine: acknowledgements come late, but what is under way passes at once.</summary>
+    [Fact]
+    public void A_wait_for_processors_is_not_taken_for_a_queue()
+    {
+        Path path = new(Gigabit * 10, 0) { BusyShare = 0.9 };
+        path.Run(seconds: 1);
+        Assert.Equal(0, path.Limit);
+    }
+
     /// <summary>The real kernel: the numbers of a loopback connection, and that a limit holds.</summary>
     [Fact]
-    public async Task The_kernel_tells_of_a_path_and_keeps_to_a_limit()
+    public async Task The_kernel_tells_of_a_path_and_keeps_to_aLimit()
     {
         using Socket listener = new(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp);
         listener.Bind(new IPEndPoint(IPAddress.Loopback, 0));
@@ -95,6 +116,7 @@ public sealed class QueueGuardTests
         Assert.True(seconds > 0.15, $"4 MB at 20 MB/s took {seconds} s");
         Assert.True(SocketIo.TryReadPath(descriptor, out PathReading path));
         Assert.InRange(path.DeliveredBytes, data.Length / 2, data.Length + 1);
+        Assert.InRange(path.DeliveryRate, 1_000_000, long.MaxValue);
         Assert.InRange(path.ShortestRoundTrip, TimeSpan.FromMicroseconds(1), path.RoundTrip + TimeSpan.FromSeconds(1));
     }
 
@@ -103,12 +125,13 @@ public sealed class QueueGuardTests
         private const double Step = 50e-6;
         private const double BaseSeconds = 60e-6;
         private const double StandingBytes = 300_000;
+        private const double BusySpell = 0.01;
         private readonly QueueGuard _guard;
         private readonly int _bucket;
         private readonly List<double> _queues = [];
         private long _ticks;
-        private double _limit;
         private double _queue;
+        private double _passed;
         private double _tokens;
         private double _delivered;
         private double _smoothed = BaseSeconds;
@@ -126,6 +149,12 @@ public sealed class QueueGuardTests
         public bool Guarded { get; init; } = true;
 
         public double OthersQueueBytes { get; init; }
+
+        /// <summary>Of the time, in spells of <see cref="BusySpell"/> seconds, neither end has a processor.</summary>
+        public double BusyShare { get; init; }
+
+        /// <summary>Bytes a second; 0: none.</summary>
+        public double Limit { get; private set; }
 
         public double UsedShare => (_delivered - _beganDelivered) / ((_ticks - _beganTicks) / 1e7 * Rate);
 
@@ -146,20 +175,23 @@ public sealed class QueueGuardTests
             for (double done = 0; done < seconds; done += Step)
             {
                 _ticks += (long)(Step * 1e7);
+                bool busy = _ticks / 1e7 % BusySpell < BusyShare * BusySpell;
                 double room = Math.Max(0, StandingBytes - _queue);
-                _queue += _limit > 0 ? Math.Min(_limit * Step, room) : room;
+                if (!busy)
+                    _queue += Limit > 0 ? Math.Min(Limit * Step, room) : room;
                 _tokens = Math.Min(_bucket, _tokens + (Rate * Step));
-                double served = Math.Min(_queue, _bucket > 0 ? _tokens : Rate * Step);
+                double served = busy ? 0 : Math.Min(_queue, _bucket > 0 ? _tokens : Rate * Step);
+                _passed = served > 0 ? served / Step : _passed;
                 _tokens -= served;
                 _queue -= served;
                 _delivered += served;
-                double standing = (_queue + OthersQueueBytes) / Rate;
+                double standing = ((_queue + OthersQueueBytes) / Rate) + (BusyShare * BusySpell / 2);
                 _smoothed += (BaseSeconds + standing - _smoothed) / 16;
                 _queues.Add(_queue / Rate);
                 if (!Guarded || !_guard.IsDue)
                     continue;
-                if (_guard.Look(new PathReading(TimeSpan.FromSeconds(_smoothed), TimeSpan.FromSeconds(BaseSeconds), (long)_delivered)) is { } limit)
-                    _limit = limit;
+                if (_guard.Look(new PathReading(TimeSpan.FromSeconds(_smoothed), TimeSpan.FromSeconds(BaseSeconds), (long)_delivered, (long)_passed)) is { } limit)
+                    Limit = limit;
             }
         }
     }
