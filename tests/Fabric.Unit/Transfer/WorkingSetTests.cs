@@ -65,6 +65,30 @@ public sealed class WorkingSetTests
         await EndsWholeWithoutFaultsAsync(pair);
     }
 
+    /// <summary>Of a page that is all zero nothing is kept at the destination; it was pushed all the same: once, the guest does not ask for it, and a later write makes it missing.</summary>
+    [Fact(Timeout = 60 * Second)]
+    public async Task Pages_of_zeros_are_pushed_once_and_not_asked_for()
+    {
+        await using TransferPair pair = new(Pages, settings: Within(TimeSpan.FromSeconds(30)));
+        Fill(pair.Source);
+        foreach (long page in new long[] { 100, 300 })
+            pair.Source.GuestZero(page);
+        await pair.ConnectAsync();
+        await pair.Outgoing.PrepareFinishAsync(HandOverKind.Pull, default);
+        foreach (long page in new long[] { 100, 300 })
+            pair.Source.GuestRead(page);
+        int looks = 0;
+        pair.Source.WhenLookedAt = look => looks = look;
+        await pair.Outgoing.PrepareFinishAsync(HandOverKind.Pull, default);
+        Assert.Equal(2, looks); // the second finds nothing new
+        pair.Source.GuestWrite(300, 2);
+        await pair.FinishAsync(HandOverKind.Pull);
+        Assert.Equal(Pages - 1, pair.Pull.MissingCount);
+        await pair.TokenAsync();
+        Assert.Equal(pair.Source.Peek(100), pair.Destination.GuestRead(100));
+        await EndsWholeWithoutFaultsAsync(pair);
+    }
+
     [Theory(Timeout = 60 * Second)]
     [InlineData(false)]
     [InlineData(true)]
