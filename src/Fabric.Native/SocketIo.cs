@@ -84,7 +84,7 @@ public static unsafe partial class SocketIo
         if (Libc.GetOption(descriptor, ProtocolTcp, TcpInfoOption, &info, &length) != 0 || length < sizeof(Layout.TcpInfo))
             return false;
         path = new PathReading(
-            TimeSpan.FromMicroseconds(info.RoundTrip), TimeSpan.FromMicroseconds(info.ShortestRoundTrip), (long)info.BytesAcked, (long)Math.Min(info.DeliveryRate, long.MaxValue));
+            TimeSpan.FromMicroseconds(info.RoundTrip), TimeSpan.FromMicroseconds(info.ShortestRoundTrip), (long)info.BytesAcked, (long)info.DeliveryRate);
         return true;
     }
 

@@ -27,7 +27,7 @@ public sealed partial class OutgoingTransfer
     private long _watchBegan;
     private bool _watched;
     private PageBitmap? _written; // of a guest that was watched, from when that began
-    private PageBitmap? _once; // pushed of its working set; those that are all zero as well, of which the destination keeps nothing
+    private PageBitmap? _chosen; // of its working set, each to be pushed once; pages of zeros as well, of which the destination keeps nothing
 
     // From here on writes are recorded, so what exists now and what is written until the end is all that can exist then. A page that is given back meanwhile is sent as zeros.
     private async Task BeginLookingAsync(CancellationToken cancellation)
@@ -58,7 +58,7 @@ public sealed partial class OutgoingTransfer
         if (young > TimeSpan.Zero)
             await Task.Delay(young, _time, cancellation);
         _written = new PageBitmap(_memory.PageCount);
-        _once = new PageBitmap(_memory.PageCount);
+        _chosen = new PageBitmap(_memory.PageCount);
         _dirty.Clear();
         _holes.Clear();
         _pushed = true;
@@ -79,9 +79,9 @@ public sealed partial class OutgoingTransfer
 
         // The guest is not stopped while its pages stand in the way of what has to follow.
         await _life.WithinAsync(BarrierAsync(_barrier), _settings.AnswerDeadline, "The destination's confirmation of the working set", cancellation);
-        // What no sender took is as missing as what was never chosen; what was written after it was pushed is dirty already.
+        // What was never chosen is missing; what no sender took, and what was written after it was pushed, is dirty already.
         _sending.CopyFrom(_present);
-        _sending.AndNot(_once);
+        _sending.AndNot(_chosen);
         _dirty.Or(_sending);
 
         TimeSpan Left() => _settings.WorkingSetTime - _time.GetElapsedTime(began);
@@ -96,7 +96,7 @@ public sealed partial class OutgoingTransfer
         if (!await EndsWithinAsync(done, time, cancellation))
             job.BreakOff(_dirty);
         await done;
-        _once!.Or(pages);
+        _chosen!.Or(pages);
     }
 
     // Lone pages into _sending; returns the crowded ones. _dirty is what was written while the guest was watched, and keeps it: a page that was pushed and then written has to go again.
@@ -113,7 +113,7 @@ public sealed partial class OutgoingTransfer
         _memory.ReadTouches(_sending);
         _sending.And(_present);
         _sending.AndNot(written);
-        _sending.AndNot(_once!);
+        _sending.AndNot(_chosen!);
         var crowded = new PageBitmap(_memory.PageCount);
         crowded.CopyFrom(_sending);
         crowded.KeepCrowded(LonePages);
