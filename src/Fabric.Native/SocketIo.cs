@@ -5,9 +5,9 @@ namespace Fabric.Native;
 /// <summary>What the kernel has seen of a TCP connection's path.</summary>
 /// <param name="RoundTrip">Of late, smoothed.</param>
 /// <param name="ShortestRoundTrip">Of the last minutes.</param>
+/// <param name="RoundTripDeviation">By how much round trips of late differ from the smoothed one, in the mean (RFC 6298).</param>
 /// <param name="DeliveredBytes">Acknowledged by the peer since the connection was made.</param>
-/// <param name="DeliveryRate">Bytes a second at which the kernel last saw what was under way be acknowledged; 0: never yet.</param>
-public readonly record struct PathReading(TimeSpan RoundTrip, TimeSpan ShortestRoundTrip, long DeliveredBytes, long DeliveryRate);
+public readonly record struct PathReading(TimeSpan RoundTrip, TimeSpan ShortestRoundTrip, TimeSpan RoundTripDeviation, long DeliveredBytes);
 
 /// <summary>
 /// Scatter/gather socket calls straight between sockets and memory outside the garbage collector. The calls block, so they never suppress the
@@ -84,7 +84,10 @@ public static unsafe partial class SocketIo
         if (Libc.GetOption(descriptor, ProtocolTcp, TcpInfoOption, &info, &length) != 0 || length < sizeof(Layout.TcpInfo))
             return false;
         path = new PathReading(
-            TimeSpan.FromMicroseconds(info.RoundTrip), TimeSpan.FromMicroseconds(info.ShortestRoundTrip), (long)info.BytesAcked, (long)info.DeliveryRate);
+            TimeSpan.FromMicroseconds(info.RoundTrip),
+            TimeSpan.FromMicroseconds(info.ShortestRoundTrip),
+            TimeSpan.FromMicroseconds(info.RoundTripDeviation),
+            (long)info.BytesAcked);
         return true;
     }
 
@@ -141,20 +144,20 @@ public static unsafe partial class SocketIo
     internal static class Layout
     {
         /// <summary>The head of <c>struct tcp_info</c> (linux/tcp.h), as far as it is read; it only ever grows at its end.</summary>
-        [StructLayout(LayoutKind.Explicit, Size = 168)]
+        [StructLayout(LayoutKind.Explicit, Size = 152)]
         internal struct TcpInfo
         {
             [FieldOffset(68)]
             internal uint RoundTrip;
+
+            [FieldOffset(72)]
+            internal uint RoundTripDeviation;
 
             [FieldOffset(120)]
             internal ulong BytesAcked;
 
             [FieldOffset(148)]
             internal uint ShortestRoundTrip;
-
-            [FieldOffset(160)]
-            internal ulong DeliveryRate;
         }
     }
 

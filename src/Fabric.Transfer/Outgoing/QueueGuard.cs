@@ -6,8 +6,8 @@ namespace Fabric.Transfer.Outgoing;
 /// Keeps a bulk connection of a pull from filling the queues on its way, in which the pages that the guest waits for would stand behind it. TCP, by whatever algorithm, keeps a path busy by having more
 /// under way than it holds; at 1 Gb/s that is two milliseconds of queue, sixty times what a page takes. So the connection is paced a little below what the path was seen to deliver: when its round trips
 /// become longer than the shortest ones, it drains the queue, goes on at <see cref="KeptShare"/> of what was delivered then, and from there slowly faster until there is a queue again. A queue that
-/// does not go away is other people's: then nothing is held back for a while, since politeness would only leave them more. And where what is under way passes several times faster than what was delivered,
-/// it is no queue at all: the wire stood idle, for want of processors at either end, and to send slower would help nobody. One thread.
+/// does not go away is other people's: then nothing is held back for a while, since politeness would only leave them more. And where some round trips are long and others short it is no queue, in which all
+/// would stand: there is a want of processors at either end, and to send slower would help nobody. One thread.
 /// </summary>
 /// <remarks>After the delay-based schemes (Vegas, Brakmo and Peterson 1995) and BBR's drain phase (Cardwell et al. 2016); unlike them it only ever lowers the rate of an algorithm beneath it.</remarks>
 internal sealed class QueueGuard(TimeProvider time)
@@ -36,12 +36,8 @@ internal sealed class QueueGuard(TimeProvider time)
 
     private const double ShrinkShare = 0.95;
 
-    /// <summary>
-    /// Long round trips tell of a queue on the wire only while what is under way passes, at the fastest in so many looks, less than so many times faster than what was delivered. Asked before anything is
-    /// held back: a paced connection sends in bursts, and those may pass fast on a path that is full.
-    /// </summary>
-    private const double IdleTimes = 4;
-    private const int FastestOf = 4;
+    /// <summary>Of the time that round trips seem to stand in a queue, this much they may differ by: in a queue on the wire by a tenth to a third, for want of processors by nearly all of it and more.</summary>
+    private const double JitterShare = 0.5;
 
     private static readonly TimeSpan Rest = TimeSpan.FromSeconds(1);
 
@@ -55,8 +51,6 @@ internal sealed class QueueGuard(TimeProvider time)
     private double _shortest; // seconds, of the queue that is being drained
     private int _calm;
     private long? _rested;
-    private readonly long[] _passed = new long[FastestOf]; // the last delivery rates
-    private int _looks;
 
     public bool IsDue => time.GetElapsedTime(_began) >= Window;
 
@@ -68,13 +62,13 @@ internal sealed class QueueGuard(TimeProvider time)
         double delivered = (path.DeliveredBytes - _delivered) / seconds;
         bool first = _delivered < 0;
         (_began, _delivered) = (now, path.DeliveredBytes);
-        _passed[_looks++ % FastestOf] = path.DeliveryRate;
         if (first || delivered <= 0 || IsResting(now))
             return null;
         double before = _rate;
         double queue = (path.RoundTrip - path.ShortestRoundTrip).TotalSeconds;
-        bool stands = queue > Math.Max(QueueSeconds, path.ShortestRoundTrip.TotalSeconds / 8) + (BurstBytes / delivered);
-        if (stands && (_rate > 0 || _passed.Max() < IdleTimes * delivered))
+        bool stands = queue > Math.Max(QueueSeconds, path.ShortestRoundTrip.TotalSeconds / 8) + (BurstBytes / delivered)
+            && path.RoundTripDeviation.TotalSeconds < JitterShare * queue;
+        if (stands)
             Drain(delivered, queue, now);
         else
             Grow();
