@@ -52,9 +52,10 @@ public sealed record TransferSettings
     public int PullUnsentBytes { get; init; } = 256 * 1024;
 
     /// <summary>
-    /// For pushing what a post-copy guest uses before it stops. What was not pushed by then is pulled: the total time of a migration whose guest writes all of it meanwhile grows by no more than this.
+    /// For pushing what a post-copy guest uses before it stops, and what else there is; one more look, of 25 ms at most, comes after it. What was not pushed by then is pulled: the total time of a migration whose
+    /// guest writes all of it meanwhile grows by no more than this.
     /// </summary>
-    public TimeSpan WorkingSetTime { get; init; } = TimeSpan.FromMilliseconds(100);
+    public TimeSpan WorkingSetTime { get; init; } = TimeSpan.FromMilliseconds(125);
 
     /// <summary>Page orders under which a wanted page goes alone, as in the literature: to measure against. None in production.</summary>
     public FrozenSet<PageOrder> WithoutReadAhead { get; init; } = [];

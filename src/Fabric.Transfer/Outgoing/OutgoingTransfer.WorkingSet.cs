@@ -8,23 +8,20 @@ namespace Fabric.Transfer.Outgoing;
 //
 //   connected      pages are taken out of the guest's page table, then its writes are recorded:
 //                  what is in the table again was touched since, what was written is known besides
-//   before the stop  touched and not written ── pushed, while the guest runs: it will not be stale, the guest needs it at once; looked at some times, until nothing is new
+//   before the stop  touched and not written ── pushed, while the guest runs: it will not be stale, the guest needs it at once; looked at again and again
+//                    the rest, not written   ── pushed between the looks, as far as the time goes: it would have to be pulled
 //   stopped        what was written since it was pushed is missing like everything else; what was ever seen to be written is hot, and goes first
 //
 // A page that is written all the time would be sent in vain, so it is not sent; large areas that a guest goes over are left to the read-ahead when time is
 // short: lone pages, the kernel's and those of small processes, go first.
 public sealed partial class OutgoingTransfer
 {
-    /// <summary>Shortest time for which a guest is watched: some ticks of its clock, some turns of its scheduler.</summary>
-    private static readonly TimeSpan WatchLeast = TimeSpan.FromMilliseconds(50);
-
-    /// <summary>Between two looks at what it touched; some ticks as well.</summary>
+    /// <summary>Between two looks at what the guest touched: some ticks of its clock, some turns of its scheduler.</summary>
     private static readonly TimeSpan LookAgain = TimeSpan.FromMilliseconds(25);
 
     /// <summary>Touched pages among 64 in a row up to which they count as lone ones.</summary>
     private const int LonePages = 24;
 
-    private long _watchBegan;
     private bool _watched;
     private PageBitmap? _written; // of a guest that was watched, from when that began
     private PageBitmap? _chosen; // of its working set, each to be pushed once; pages of zeros as well, of which the destination keeps nothing
@@ -47,16 +44,12 @@ public sealed partial class OutgoingTransfer
     private void BeginTracking()
     {
         _memory.StartDirtyTracking();
-        _watchBegan = _time.GetTimestamp();
         _memory.ReadPresence(_present);
         _looked = true;
     }
 
     private async Task PushWorkingSetAsync(CancellationToken cancellation)
     {
-        TimeSpan young = WatchLeast - _time.GetElapsedTime(_watchBegan);
-        if (young > TimeSpan.Zero)
-            await Task.Delay(young, _time, cancellation);
         _written = new PageBitmap(_memory.PageCount);
         _chosen = new PageBitmap(_memory.PageCount);
         _dirty.Clear();
@@ -64,17 +57,16 @@ public sealed partial class OutgoingTransfer
         _pushed = true;
         long began = _time.GetTimestamp();
         await Task.Run(() => _memory.ReadPresence(_present), cancellation);
-        while (Left() > TimeSpan.Zero)
+        while (true)
         {
             PageBitmap crowded = await Task.Run(ChooseWorkingSet, cancellation);
-            if (_sending.IsEmpty && crowded.IsEmpty)
+            await PushWithinAsync(_sending, Left() + LookAgain, cancellation);
+            await PushWithinAsync(crowded, Left() + LookAgain, cancellation);
+            // What does not happen at every tick of the guest's clock is seen by a later look only. Until then goes what would have to be pulled.
+            await Task.Run(ChooseRest, cancellation);
+            if (_sending.IsEmpty || Left() <= TimeSpan.Zero)
                 break;
-            await PushWithinAsync(_sending, Left(), cancellation);
-            await PushWithinAsync(crowded, Left(), cancellation);
-            if (Left() <= LookAgain)
-                break;
-            // What does not happen at every tick of the guest's clock is seen by a later look only.
-            await Task.Delay(LookAgain, _time, cancellation);
+            await PushWithinAsync(_sending, Left() < LookAgain ? Left() : LookAgain, cancellation);
         }
 
         // The guest is not stopped while its pages stand in the way of what has to follow.
@@ -93,10 +85,23 @@ public sealed partial class OutgoingTransfer
             return;
         PushJob job = NewPush(pages, null, PageFlags.None);
         Task done = RunJobAsync(job, cancellation);
-        if (!await EndsWithinAsync(done, time, cancellation))
-            job.BreakOff(_dirty);
-        await done;
         _chosen!.Or(pages);
+        if (!await EndsWithinAsync(done, time, cancellation))
+        {
+            var left = new PageBitmap(_memory.PageCount);
+            job.BreakOff(left);
+            _chosen.AndNot(left);
+        }
+
+        await done;
+    }
+
+    // What is neither known to be written nor gone yet, into _sending.
+    private void ChooseRest()
+    {
+        _sending.CopyFrom(_present);
+        _sending.AndNot(_written!);
+        _sending.AndNot(_chosen!);
     }
 
     // Lone pages into _sending; returns the crowded ones. _dirty is what was written while the guest was watched, and keeps it: a page that was pushed and then written has to go again.
