@@ -58,8 +58,8 @@ public interface IOutgoingTransfer : IAsyncDisposable
 
     /// <summary>
     /// With the VM still running, and no push round after it: does what <see cref="FinishStoppedAsync"/> would otherwise do while the guest stands
-    /// (agrees on the terms, looks at which pages exist). Optional. Before a pull without a push what the guest writes from the first such call on is known to be hot, and the second one, right before the
-    /// stop, sends what the guest only reads, for a tenth of a second at most.
+    /// (agrees on the terms, looks at which pages exist). Optional. Before a pull without a push what the guest writes from the first such call on is known to be hot, and what it does not write is pushed from
+    /// then on, what it reads first, for some <see cref="TransferSettings.WorkingSetTime"/>; the second call, right before the stop, ends that.
     /// </summary>
     Task PrepareFinishAsync(HandOverKind kind, CancellationToken cancellation);
 

@@ -51,18 +51,18 @@ public sealed partial class OutgoingTransfer
     public async Task PrepareFinishAsync(HandOverKind kind, CancellationToken cancellation)
     {
         await AgreeAsync(cancellation);
-        if (kind == HandOverKind.Complete || _pushed)
-            return;
-        if (!_looked)
+        if (_ahead is { } ahead)
+            await EndAheadAsync(ahead, cancellation);
+        else if (kind == HandOverKind.Pull && !_pushed && !_looked)
             await BeginLookingAsync(cancellation);
-        else if (_watched)
-            await PushWorkingSetAsync(cancellation);
     }
 
     public async Task FinishStoppedAsync(HandOverKind kind, Task<byte[]> deviceState, CancellationToken cancellation)
     {
         ArgumentNullException.ThrowIfNull(deviceState);
         await AgreeAsync(cancellation);
+        if (_ahead is { } ahead)
+            await EndAheadAsync(ahead, cancellation);
         // The device state is being saved at the same time; what saving writes is scanned afterwards. A pull without a push reads nothing before the
         // state is there.
         bool nothingSent = kind == HandOverKind.Pull && !_pushed;

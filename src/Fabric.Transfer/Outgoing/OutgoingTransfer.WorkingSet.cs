@@ -23,6 +23,7 @@ public sealed partial class OutgoingTransfer
     private const int LonePages = 24;
 
     private bool _watched;
+    private Task? _ahead; // pushes from when the looking began; awaited before anything else is sent
     private PageBitmap? _written; // of a guest that was watched, from when that began
     private PageBitmap? _chosen; // of its working set, each to be pushed once; pages of zeros as well, of which the destination keeps nothing
 
@@ -39,6 +40,8 @@ public sealed partial class OutgoingTransfer
         }
 
         await Task.Run(BeginTracking, cancellation);
+        if (_watched)
+            _ahead = PushAheadAsync(_life.Ended);
     }
 
     private void BeginTracking()
@@ -48,7 +51,8 @@ public sealed partial class OutgoingTransfer
         _looked = true;
     }
 
-    private async Task PushWorkingSetAsync(CancellationToken cancellation)
+    // From the begin of the looking: the order to hand over, some messages away, need not be waited for.
+    private async Task PushAheadAsync(CancellationToken cancellation)
     {
         _written = new PageBitmap(_memory.PageCount);
         _chosen = new PageBitmap(_memory.PageCount);
@@ -56,27 +60,39 @@ public sealed partial class OutgoingTransfer
         _holes.Clear();
         _pushed = true;
         long began = _time.GetTimestamp();
-        await Task.Run(() => _memory.ReadPresence(_present), cancellation);
-        while (true)
+        while (Left() > TimeSpan.Zero)
         {
-            PageBitmap crowded = await Task.Run(ChooseWorkingSet, cancellation);
-            await PushWithinAsync(_sending, Left() + LookAgain, cancellation);
-            await PushWithinAsync(crowded, Left() + LookAgain, cancellation);
+            await LookAsync(Left(), cancellation);
             // What does not happen at every tick of the guest's clock is seen by a later look only. Until then goes what would have to be pulled.
             await Task.Run(ChooseRest, cancellation);
-            if (_sending.IsEmpty || Left() <= TimeSpan.Zero)
-                break;
+            if (_sending.IsEmpty)
+                return;
             await PushWithinAsync(_sending, Left() < LookAgain ? Left() : LookAgain, cancellation);
         }
 
+        TimeSpan Left() => _settings.WorkingSetTime - _time.GetElapsedTime(began);
+    }
+
+    // The last look, right before the stop; then what goes after it is known.
+    private async Task EndAheadAsync(Task ahead, CancellationToken cancellation)
+    {
+        await ahead.WaitAsync(cancellation);
+        _ahead = null;
+        await LookAsync(LookAgain, cancellation);
         // The guest is not stopped while its pages stand in the way of what has to follow.
         await _life.WithinAsync(BarrierAsync(_barrier), _settings.AnswerDeadline, "The destination's confirmation of the working set", cancellation);
         // What was never chosen is missing; what no sender took, and what was written after it was pushed, is dirty already.
         _sending.CopyFrom(_present);
-        _sending.AndNot(_chosen);
+        _sending.AndNot(_chosen!);
         _dirty.Or(_sending);
+    }
 
-        TimeSpan Left() => _settings.WorkingSetTime - _time.GetElapsedTime(began);
+    private async Task LookAsync(TimeSpan time, CancellationToken cancellation)
+    {
+        long began = _time.GetTimestamp();
+        PageBitmap crowded = await Task.Run(ChooseWorkingSet, cancellation);
+        await PushWithinAsync(_sending, time - _time.GetElapsedTime(began), cancellation);
+        await PushWithinAsync(crowded, time - _time.GetElapsedTime(began), cancellation);
     }
 
     private async Task PushWithinAsync(PageBitmap pages, TimeSpan time, CancellationToken cancellation)

@@ -167,6 +167,7 @@ public sealed partial class OutgoingTransfer : IOutgoingTransfer
     {
         await _ping.DisposeAsync();
         _life.End();
+        await (_ahead ?? Task.CompletedTask).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
         await Task.Factory.StartNew(_life.Dispose, CancellationToken.None, TaskCreationOptions.LongRunning, TaskScheduler.Default);
         _channels.Dispose();
         foreach (PageSender sender in _senders)

@@ -19,11 +19,16 @@ public sealed class WorkingSetTests
     {
         // As long as it takes: how busy this machine is must not decide what goes.
         await using TransferPair pair = new(Pages, settings: Within(TimeSpan.FromSeconds(30)));
-        await WatchAsync(pair);
         long[] read = [3, 500, 501, .. Enumerable.Range(4096, 200).Select(p => (long)p), Pages - 1];
-        foreach (long page in read)
-            pair.Source.GuestRead(page);
-        pair.Source.GuestWrite(501, 2);
+        pair.Source.BeforeScan = scan =>
+        {
+            if (scan > 0)
+                return;
+            foreach (long page in read)
+                pair.Source.GuestRead(page);
+            pair.Source.GuestWrite(501, 2);
+        };
+        await WatchAsync(pair);
         await pair.Outgoing.PrepareFinishAsync(HandOverKind.Pull, default);
         Assert.Equal(Pages - 1, pair.Outgoing.Snapshot().PagesSent);
         // Written after it was sent: stale. Given back: a hole there too. All else needs no wire any more.
@@ -45,16 +50,15 @@ public sealed class WorkingSetTests
     public async Task What_happens_between_two_looks_is_seen()
     {
         await using TransferPair pair = new(Few, settings: Within(TimeSpan.FromSeconds(1)));
-        await WatchAsync(pair, SlowWire());
-        foreach (long page in new[] { Few - 100, Few - 300 })
-            pair.Source.GuestRead(page);
         pair.Source.WhenLookedAt = look =>
         {
-            if (look != 2)
-                return;
-            pair.Source.GuestRead(Few - 500);
-            pair.Source.GuestWrite(Few - 300, 2);
+            long[] read = look switch { 1 => [Few - 100, Few - 300], 2 => [Few - 500], _ => [] };
+            foreach (long page in read)
+                pair.Source.GuestRead(page);
+            if (look == 2)
+                pair.Source.GuestWrite(Few - 300, 2);
         };
+        await WatchAsync(pair, SlowWire());
         await pair.Outgoing.PrepareFinishAsync(HandOverKind.Pull, default);
         await pair.FinishAsync(HandOverKind.Pull);
         Assert.InRange(pair.Pull.MissingCount, Few / 3, Few - 2);
@@ -71,11 +75,14 @@ public sealed class WorkingSetTests
     {
         await using TransferPair pair = new(Few, settings: Within(TimeSpan.FromSeconds(1)));
         long[] zeros = [Few - 100, Few - 300];
-        await WatchAsync(pair, SlowWire(), zeros);
-        foreach (long page in zeros)
-            pair.Source.GuestRead(page);
         int looks = 0;
-        pair.Source.WhenLookedAt = look => looks = look;
+        pair.Source.WhenLookedAt = look =>
+        {
+            looks = look;
+            foreach (long page in zeros)
+                pair.Source.GuestRead(page);
+        };
+        await WatchAsync(pair, SlowWire(), zeros);
         await pair.Outgoing.PrepareFinishAsync(HandOverKind.Pull, default);
         Assert.InRange(looks, 3, 100);
         Assert.Equal(zeros.Length, pair.Outgoing.Snapshot().PagesZero);
@@ -115,14 +122,13 @@ public sealed class WorkingSetTests
     public async Task A_working_set_beyond_the_wire_is_cut_and_lone_pages_go_first()
     {
         await using TransferPair pair = new(Pages, settings: Within(TimeSpan.FromSeconds(1)));
-        Fill(pair.Source);
-        await pair.ConnectAsync(cap: SlowWire());
-        await pair.Outgoing.PrepareFinishAsync(HandOverKind.Pull, default);
-        for (long page = 0; page < Pages - 640; page++)
-            pair.Source.GuestRead(page);
         long[] lone = [Pages - 600, Pages - 500, Pages - 400];
-        foreach (long page in lone)
-            pair.Source.GuestRead(page);
+        pair.Source.WhenLookedAt = look =>
+        {
+            foreach (long page in Enumerable.Range(0, look > 1 ? 0 : (int)Pages - 640).Select(p => (long)p).Concat(lone))
+                pair.Source.GuestRead(page);
+        };
+        await WatchAsync(pair, SlowWire());
         await pair.Outgoing.PrepareFinishAsync(HandOverKind.Pull, default);
         await pair.FinishAsync(HandOverKind.Pull);
         Assert.InRange(pair.Pull.MissingCount, Pages / 2, Pages - lone.Length);
