@@ -104,7 +104,7 @@ public sealed partial class IncomingTransfer
         PullSink sink = _sink!;
         // No deadline of its own: the source's silence ends the transfer, and the state survives it.
         await _life.WithinAsync(sink.AllArrived, Timeout.InfiniteTimeSpan, "The missing pages", cancellation);
-        sink.Interrupt();
+        sink.EndFaults();
         await _life.WithinAsync(sink.FaultsEnded, _settings.AnswerDeadline, "The fault thread's end", cancellation);
         _pullState.Trap?.Dispose();
         _pullState.Trap = null;

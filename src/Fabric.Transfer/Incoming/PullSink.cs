@@ -30,6 +30,7 @@ internal sealed class PullSink : IDisposable
     private readonly TaskCompletionSource<bool> _all = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private readonly TaskCompletionSource<bool> _faultsEnded = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private readonly ManualResetEventSlim _allEvent = new();
+    private volatile bool _faultsOver;
     private long _dataPages;
     private long _zeroPages;
 
@@ -101,7 +102,7 @@ internal sealed class PullSink : IDisposable
     /// <summary>Blocks a receiver until no page is missing; false when the deadline passes.</summary>
     public bool WaitAll(TimeSpan deadline, CancellationToken ended) => _allEvent.Wait(deadline, ended);
 
-    /// <summary>The fault thread: until the transfer is over or every page is here.</summary>
+    /// <summary>The fault thread: until the transfer is over or <see cref="EndFaults"/>. A machine that loads its state touches holes too, also where no page is missing any more.</summary>
     public void ServeFaults(DataChannel urgent)
     {
         try
@@ -119,12 +120,19 @@ internal sealed class PullSink : IDisposable
 
     public void Interrupt() => _trap.Interrupt();
 
+    /// <summary>Every page is here and the trap is about to be removed, which lets all who wait go on: nobody needs an answer any more.</summary>
+    public void EndFaults()
+    {
+        _faultsOver = true;
+        _trap.Interrupt();
+    }
+
     private void FaultLoop(DataChannel urgent)
     {
         long[] faults = new long[256];
         long[] want = new long[faults.Length];
         byte[] body = new byte[want.Length * 8];
-        while (!_life.IsOver && !_all.Task.IsCompleted)
+        while (!_life.IsOver && !_faultsOver)
         {
             int count = _trap.WaitFaults(faults, 250);
             if (count < 0)

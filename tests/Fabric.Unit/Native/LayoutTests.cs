@@ -43,7 +43,7 @@ public sealed class LayoutTests
         Assert.Equal(16, Unsafe.SizeOf<DescriptorListener.Layout.Vector>());
         Assert.Equal(56, Unsafe.SizeOf<DescriptorListener.Layout.Message>());
         Assert.Equal(24, Unsafe.SizeOf<DescriptorListener.Layout.ControlMessage>());
-        Assert.Equal(168, Unsafe.SizeOf<SocketIo.Layout.TcpInfo>());
+        Assert.Equal(152, Unsafe.SizeOf<SocketIo.Layout.TcpInfo>());
     }
 
     [Fact]

@@ -56,31 +56,6 @@ public sealed class PullTests
     }
 
     [Fact(Timeout = 60 * Second)]
-    public async Task Loading_the_device_state_may_wait_for_pages_before_the_token_is_passed()
-    {
-        await using TransferPair pair = new(2000);
-        Fill(pair.Source, 3);
-        pair.WhileLoading = () => Task.Factory.StartNew(
-            () =>
-            {
-                foreach (long page in (long[])[1999, 0, 1000, 7])
-                    Assert.Equal(pair.Source.Peek(page), pair.Destination.GuestRead(page));
-            },
-            TaskCreationOptions.LongRunning);
-        await pair.ConnectAsync();
-        await pair.FinishAsync(HandOverKind.Pull);
-        Assert.False(pair.Accepted.IsCompleted);
-        await pair.TokenAsync();
-        await pair.Outgoing.ServePullAsync(default);
-        await pair.Running;
-        // Nothing but the loading read anything. A fault is counted after its reader goes on: sure only now.
-        MigrationStats loading = pair.Incoming.Snapshot();
-        Assert.True(loading.NetworkFaults >= 3, $"{loading.NetworkFaults} network faults");
-        Assert.NotNull(loading.FaultMedianUs);
-        Assert.Empty(pair.Differences());
-    }
-
-    [Fact(Timeout = 60 * Second)]
     public async Task A_page_that_the_guest_gives_back_during_the_pull_reads_as_zeros_and_not_as_the_sources_old_content()
     {
         await using TransferPair pair = new(300);

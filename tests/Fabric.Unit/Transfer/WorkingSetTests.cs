@@ -117,6 +117,18 @@ public sealed class WorkingSetTests
         Assert.Empty(pair.Differences());
     }
 
+    [Fact(Timeout = 60 * Second)]
+    public async Task A_move_that_is_given_up_while_it_pushes_ahead_leaves_a_guest_that_is_not_tracked()
+    {
+        await using TransferPair pair = new(Few, settings: Within(TimeSpan.FromSeconds(30)));
+        TaskCompletionSource looked = new();
+        pair.Source.WhenLookedAt = _ => looked.TrySetResult();
+        await WatchAsync(pair, SlowWire());
+        await looked.Task;
+        await pair.DisconnectAsync();
+        Assert.False(pair.Source.IsTracking);
+    }
+
     /// <summary>A wire of 4 MiB/s and a guest that reads all of its 35 MiB: a second is not enough, and what was not sent by then is pulled. The guest's lone pages went first.</summary>
     [Fact(Timeout = 60 * Second)]
     public async Task A_working_set_beyond_the_wire_is_cut_and_lone_pages_go_first()
