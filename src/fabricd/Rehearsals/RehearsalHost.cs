@@ -13,6 +13,9 @@ internal sealed class RehearsalHost : IAsyncDisposable
 {
     private static readonly TimeSpan EndDeadline = TimeSpan.FromSeconds(10);
 
+    // So small a VM would be pushed as a whole before it stops, and its pull would be none.
+    private static readonly TransferSettings Settings = TransferSettings.Default with { WorkingSetTime = TimeSpan.Zero };
+
     private readonly LinkHome _links;
     private readonly RehearsalMachines _machines;
     private readonly TimeProvider _time;
@@ -36,7 +39,7 @@ internal sealed class RehearsalHost : IAsyncDisposable
             var agent = await HostAgent.StartAsync(
                 new HostAgentOptions { Name = name, MemoryDirectory = memoryDirectory },
                 new HostAgentSeams(
-                    new LedgerDirectory(ledgers), new SocketDataPlane(new IPEndPoint(IPAddress.Loopback, 0), links.Actor, TransferSettings.Default, time, logs),
+                    new LedgerDirectory(ledgers), new SocketDataPlane(new IPEndPoint(IPAddress.Loopback, 0), links.Actor, Settings, time, logs),
                     [machines], time, () => new Random(), new ThreadPoolDispatcher(), logs),
                 cancellation);
             return new RehearsalHost(name, agent, links, machines, time);
