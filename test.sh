@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds everything once, strictly, and runs all tests. Ends with one line: N passed, N failed, N skipped.
 #
-#   ./test.sh                       all test projects, one after another
+#   ./test.sh                       all test projects
 #   ./test.sh Unit Architecture     only these
 #
 # Installs what is lacking when it may; otherwise the tests that need it are skipped and the reasons are printed.
@@ -25,17 +25,17 @@ project_seconds=1500 hang_seconds=240
 work=$(mktemp -d /tmp/ft.XXXXXX) || exit 1
 chmod 711 "$work" # the tests' PostgreSQL does not run as root, and must pass
 run_id=$(cat /proc/sys/kernel/random/uuid)
-running=
+declare -A running=() # process of each thing that runs in the background, by its name
 cleanup() {
   end_build
   rm -rf "$work"
 }
-# The tests run in a process group of their own (timeout makes it): an interrupt must be passed on, and what they started ended.
+# What runs in the background is in a process group of its own (timeout makes it): an interrupt must be passed on, and what they started ended.
 interrupted() {
   trap '' INT TERM
-  if [ -n "$running" ]; then
-    kill -TERM "$running" 2>/dev/null
-    wait "$running" 2>/dev/null
+  if [ ${#running[@]} -gt 0 ]; then
+    kill -TERM "${running[@]}" 2>/dev/null
+    wait "${running[@]}" 2>/dev/null
     leftover_processes 2>/dev/null | while read -r pid _; do kill -9 "$pid" 2>/dev/null; done
   fi
   echo "interrupted" >&2
@@ -66,17 +66,21 @@ finish() {
   exit
 }
 
-# Runs a command with its output in a log; shows the log's end when it fails.
+# Shows the essence of the log of a check that failed.
+failed_check() { # WHAT LOG
+  grep -E '(error|warning) ' "$2" | sort -u | head -n 40
+  [ -n "$(grep -E '(error|warning) ' "$2")" ] || tail -n 40 "$2"
+  fault "$1"
+}
+
+# Runs a command with its output in a log.
 check() { # WHAT COMMAND...
   local what=$1
   shift
   step "$what"
-  if ! "$@" >"$work/check.log" 2>&1 </dev/null; then
-    grep -E '(error|warning) ' "$work/check.log" | sort -u | head -n 40
-    [ -n "$(grep -E '(error|warning) ' "$work/check.log")" ] || tail -n 40 "$work/check.log"
-    fault "$what"
-    return 1
-  fi
+  "$@" >"$work/check.log" 2>&1 </dev/null && return
+  failed_check "$what" "$work/check.log"
+  return 1
 }
 
 # --- before the tests ------------------------------------------------------------------------------------------------
@@ -103,7 +107,9 @@ if command -v shellcheck >/dev/null; then
 fi
 check "restore, by the lock files" dotnet restore Fabric.sln --locked-mode || finish
 check "build, warnings are errors" build Fabric.sln -c Release --no-restore -v quiet || finish
-check "format" dotnet format whitespace Fabric.sln --verify-no-changes --no-restore
+step "format (beside the tests)"
+timeout 600 dotnet format whitespace Fabric.sln --verify-no-changes --no-restore >"$work/format.log" 2>&1 </dev/null &
+running[format]=$!
 
 # --- the tests -------------------------------------------------------------------------------------------------------
 count() { grep -c "<UnitTestResult .*outcome=\"$2\"" "$1" || true; }
@@ -125,20 +131,19 @@ failures() {
     unescape
 }
 
-run_project() { # NAME
-  local name=$1 project="tests/Fabric.$1/Fabric.$1.csproj" trx="$work/$1.trx" log="$work/$1.log" status=0 p f s
-  if [ ! -f "$project" ]; then
-    [ "$2" = default ] || fault "there is no test project $project"
-    return
-  fi
-  step "test $name"
+start_project() { # NAME
+  step "test $1"
   # TMPDIR and the marker let the leftover check below tell this run's processes and files from all others.
   env FABRIC_TEST_RUN="$run_id" TMPDIR="$work/t" timeout -k 15 "$project_seconds" \
-    dotnet test "$project" -c Release --no-build --results-directory "$work" --logger "trx;LogFileName=$name.trx" \
-    --blame-hang-timeout "${hang_seconds}s" --blame-hang-dump-type none >"$log" 2>&1 </dev/null &
-  running=$!
-  wait "$running" || status=$?
-  running=
+    dotnet test "tests/Fabric.$1/Fabric.$1.csproj" -c Release --no-build --results-directory "$work" --logger "trx;LogFileName=$1.trx" \
+    --blame-hang-timeout "${hang_seconds}s" --blame-hang-dump-type none >"$work/$1.log" 2>&1 </dev/null &
+  running[$1]=$!
+}
+
+end_project() { # NAME
+  local name=$1 trx="$work/$1.trx" log="$work/$1.log" status=0 p f s
+  wait "${running[$name]}" || status=$?
+  unset "running[$name]"
   if [ ! -f "$trx" ]; then
     if [ "$status" -eq 0 ] && grep -q 'No test is available' "$log"; then
       echo "        (holds no tests)"
@@ -164,8 +169,17 @@ run_project() { # NAME
 mkdir "$work/t"
 shm_before=$(find /dev/shm -maxdepth 2 -name 'fabric*' 2>/dev/null | sort)
 for name in "${projects[@]}"; do
-  run_project "$name" "$([ $# -gt 0 ] || echo default)"
+  if [ ! -f "tests/Fabric.$name/Fabric.$name.csproj" ]; then
+    fault "there is no test project tests/Fabric.$name"
+    continue
+  fi
+  [ -n "${running[$name]:-}" ] || start_project "$name"
+  # Unit waits for sockets and clocks a third of its time, Simulation only computes.
+  [[ $name != Unit || " ${projects[*]} " != *" Simulation "* ]] || start_project Simulation
+  end_project "$name"
 done
+wait "${running[format]}" || failed_check "format" "$work/format.log"
+unset "running[format]"
 
 # --- after the tests: nothing may be left ----------------------------------------------------------------------------
 step "looking for leftovers"
