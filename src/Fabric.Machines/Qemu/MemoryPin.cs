@@ -3,11 +3,14 @@ using Microsoft.Win32.SafeHandles;
 
 namespace Fabric.Machines.Qemu;
 
-/// <summary>Keeps a guest's memory readable, by its mapping and by its file, when the machine is disposed meanwhile. Disposed once.</summary>
+/// <summary>
+/// Keeps a guest's memory readable, by its mapping and by its file, when the machine is disposed meanwhile. May be disposed more than once: a second count that is given back would be
+/// the owner's, and its finalizer would end the process.
+/// </summary>
 internal sealed class MemoryPin : IDisposable
 {
     private readonly IDisposable _mapping;
-    private readonly SafeFileHandle _file;
+    private SafeFileHandle? _file;
 
     /// <param name="mapping">The pin of the mapping; owned from here on.</param>
     /// <param name="file">Open. Who holds a count of it may go on to read it after it was disposed.</param>
@@ -30,6 +33,6 @@ internal sealed class MemoryPin : IDisposable
     public void Dispose()
     {
         _mapping.Dispose();
-        _file.DangerousRelease();
+        Interlocked.Exchange(ref _file, null)?.DangerousRelease();
     }
 }
