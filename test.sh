@@ -30,7 +30,7 @@ cleanup() {
   end_build
   rm -rf "$work"
 }
-# What runs in the background is in a process group of its own (timeout makes it): an interrupt must be passed on, and what they started ended.
+# What runs in the background is in a process group of its own (timeout makes it): an interrupt must be passed on, and what it started ended.
 interrupted() {
   trap '' INT TERM
   if [ ${#running[@]} -gt 0 ]; then
@@ -174,8 +174,8 @@ for name in "${projects[@]}"; do
     continue
   fi
   [ -n "${running[$name]:-}" ] || start_project "$name"
-  # Unit waits for sockets and clocks a third of its time, Simulation only computes.
-  [[ $name != Unit || " ${projects[*]} " != *" Simulation "* ]] || start_project Simulation
+  # Unit waits for sockets and clocks a third of its time, Simulation only computes. One that has run already is not started again: nobody would end it.
+  [[ $name != Unit || " ${projects[*]} " != *" Simulation "* || -f "$work/Simulation.trx" ]] || start_project Simulation
   end_project "$name"
 done
 wait "${running[format]}" || failed_check "format" "$work/format.log"

@@ -62,7 +62,7 @@ public sealed class WorkingSetTests
         await pair.Outgoing.PrepareFinishAsync(HandOverKind.Pull, default);
         await pair.FinishAsync(HandOverKind.Pull);
         Assert.InRange(pair.Pull.MissingCount, Few / 3, Few - 2);
-        Assert.True(IsMissing(pair, Few - 300));
+        Assert.True(pair.Pull.Missing.Bit(Few - 300));
         await pair.TokenAsync();
         foreach (long page in new[] { Few - 100, Few - 500 })
             Assert.Equal(pair.Source.Peek(page), pair.Destination.GuestRead(page));
@@ -88,7 +88,7 @@ public sealed class WorkingSetTests
         Assert.Equal(zeros.Length, pair.Outgoing.Snapshot().PagesZero);
         pair.Source.GuestWrite(Few - 300, 2);
         await pair.FinishAsync(HandOverKind.Pull);
-        Assert.True(IsMissing(pair, Few - 300));
+        Assert.True(pair.Pull.Missing.Bit(Few - 300));
         await pair.TokenAsync();
         Assert.Equal(pair.Source.Peek(Few - 100), pair.Destination.GuestRead(Few - 100));
         await EndsWholeWithoutFaultsAsync(pair);
@@ -149,8 +149,6 @@ public sealed class WorkingSetTests
             Assert.Equal(pair.Source.Peek(page), pair.Destination.GuestRead(page));
         Assert.Equal(0, pair.Incoming.Snapshot().NetworkFaults ?? 0);
     }
-
-    private static bool IsMissing(TransferPair pair, long page) => ((pair.Pull.Missing.Span[(int)(page >> 6)] >> (int)(page & 63)) & 1) != 0;
 
     /// <summary>Carries some hundred pages while a test lasts.</summary>
     private static BandwidthCap SlowWire() => new(4 * ByteSize.Mebi, TimeProvider.System);
