@@ -84,6 +84,16 @@ public interface IMachine : IAsyncDisposable
     ValueTask<byte[]> SaveDeviceStateAsync(bool releaseDisks, CancellationToken cancellation);
 
     /// <summary>
+    /// <see cref="StopAsync"/> and, right behind it, <see cref="SaveDeviceStateAsync"/>: returns when the vCPUs stand, with the state that is being saved. A hypervisor that takes both orders at once need not
+    /// wait for this agent in between, and the guest stands that much shorter. If this throws, or is called off, the disks may have been released.
+    /// </summary>
+    async ValueTask<Task<byte[]>> StopAndSaveAsync(bool releaseDisks, CancellationToken cancellation)
+    {
+        await StopAsync(cancellation);
+        return SaveDeviceStateAsync(releaseDisks, cancellation).AsTask();
+    }
+
+    /// <summary>
     /// Loads a device state into a machine born <see cref="MachineBirth.Incoming"/>; on return it is <see cref="MachineStatus.Paused"/>.
     /// Touches guest memory: missing pages must already be served.
     /// </summary>

@@ -64,11 +64,10 @@ internal sealed partial class HandOverOperation(
     private async Task StopAndCopyAsync(MigrationId migration, Epoch epoch, HandOverKind kind, TimeSpan stopLimit, CancellationToken cancellation)
     {
         long began = _stood = time.GetTimestamp();
-        await machine.StopAsync(cancellation);
+        var state = await machine.StopAndSaveAsync(releaseDisks: true, cancellation);
         _stopped = time.GetTimestamp();
         if (machine.StandsSince is { } stands && stands > began && stands < _stopped)
             _stood = stands;
-        var state = machine.SaveDeviceStateAsync(releaseDisks: true, cancellation).AsTask();
         var finished = memory.AskAsync<MemoryMessage, bool>(reply => new FinishStopped(kind, state, reply, cancellation), stopLimit, time, cancellation);
         try
         {

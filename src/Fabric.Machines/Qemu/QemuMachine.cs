@@ -99,9 +99,26 @@ internal sealed partial class QemuMachine : IMachine
 
     public async ValueTask StopAsync(CancellationToken cancellation)
     {
-        DropLateFrames();
-        _late = LateFrames.Begin(Spec, _files, _time, _log);
+        WatchLateFrames();
         await CommandAsync("stop", null, _options.StateDeadline, cancellation);
+    }
+
+    /// <summary>QEMU reads the second command while it carries out the first, and begins with it at once.</summary>
+    public async ValueTask<Task<byte[]>> StopAndSaveAsync(bool releaseDisks, CancellationToken cancellation)
+    {
+        WatchLateFrames();
+        var stopped = CommandAsync("stop", null, _options.StateDeadline, cancellation);
+        var saved = SaveDeviceStateAsync(releaseDisks, cancellation).AsTask();
+        try
+        {
+            await stopped;
+            return saved;
+        }
+        catch
+        {
+            await ((Task)saved).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+            throw;
+        }
     }
 
     public async ValueTask ContinueAsync(CancellationToken cancellation)
@@ -130,7 +147,7 @@ internal sealed partial class QemuMachine : IMachine
 
     public async ValueTask<byte[]> SaveDeviceStateAsync(bool releaseDisks, CancellationToken cancellation)
     {
-        // "xen-" in name only: it writes the state of all devices and CPUs, without RAM. "live" with a stopped VM releases the disk images.
+        // "xen-" in name only: it writes the state of all devices and CPUs, without RAM. "live", which is the default, with a stopped VM releases the disk images.
         try
         {
             await CommandAsync("xen-save-devices-state", Write, _options.StateDeadline, cancellation);
@@ -148,8 +165,9 @@ internal sealed partial class QemuMachine : IMachine
 
         void Write(Utf8JsonWriter writer)
         {
-            writer.WriteString("filename", _files.DeviceState);
-            writer.WriteBoolean("live", releaseDisks);
+            writer.WriteString("filename", MachineFiles.ShortDeviceState);
+            if (!releaseDisks)
+                writer.WriteBoolean("live", false);
         }
     }
 
@@ -293,6 +311,12 @@ internal sealed partial class QemuMachine : IMachine
     /// <summary>Asks QEMU what an adopted machine is doing.</summary>
     internal async Task RecallAsync(CancellationToken cancellation) =>
         _awaitingState = await QueryStatusAsync(cancellation) == MachineStatus.AwaitingState;
+
+    private void WatchLateFrames()
+    {
+        DropLateFrames();
+        _late = LateFrames.Begin(Spec, _files, _time, _log);
+    }
 
     private void DropLateFrames()
     {

@@ -71,8 +71,9 @@ public sealed class HandOverTests(ITestOutputHelper output)
         var target = await bench.CreateAsync(spec, MachineBirth.Incoming);
         using (var pull = new Puller(source, target))
         {
-            await source.StopAsync(default);
-            byte[] state = await source.SaveDeviceStateAsync(releaseDisks: true, default);
+            var saved = await source.StopAndSaveAsync(releaseDisks: true, default);
+            Assert.NotNull(source.StandsSince);
+            byte[] state = await saved;
             await target.LoadDeviceStateAsync(state, default);
             var clock = Stopwatch.StartNew();
             await target.ContinueAsync(default);
