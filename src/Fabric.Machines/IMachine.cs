@@ -141,6 +141,9 @@ public interface IGuestMemory
     /// <summary>Sets exactly the bits of the pages that exist (a page that was never touched, or was given back, is a hole and reads as zeros).</summary>
     void ReadPresence(PageBitmap present);
 
+    /// <summary>How many pages exist, where that can be told without going over them; null otherwise. Any thread.</summary>
+    long? CountPresent() => null;
+
     /// <summary>Clears the bits of pages that do not exist. The work is that of the pages that are set, not that of the whole memory.</summary>
     void KeepPresent(PageBitmap pages)
     {

@@ -15,6 +15,13 @@ public sealed partial class SparseFile : IDisposable
     private const int PunchHoleKeepSize = 1 | 2;
     private const int ResidentAtOnce = 1024;
 
+    // struct statx, the same on every architecture.
+    private const int EmptyPath = 0x1000;
+    private const uint StatusOfBlocks = 0x400;
+    private const int StatusBytes = 256;
+    private const int BlocksAt = 48;
+    private const int BlockBytes = 512;
+
     private SparseFile(SafeFileHandle handle, long length)
     {
         Handle = handle;
@@ -85,6 +92,19 @@ public sealed partial class SparseFile : IDisposable
     }
 
     /// <summary>
+    /// How many pages exist: the file system keeps count, so nothing is gone over. As many as <see cref="ReadPresence"/> would find of a file in tmpfs that nobody touches meanwhile; elsewhere, and where tmpfs uses huge
+    /// pages, it may be more.
+    /// </summary>
+    public unsafe long CountPresent()
+    {
+        byte* status = stackalloc byte[StatusBytes];
+        // SAFETY: the kernel writes a struct statx, 256 bytes by its definition, of the open file.
+        if (Status(Handle, "", EmptyPath, StatusOfBlocks, status) != 0)
+            throw NativeError.Last("statx");
+        return *(long*)(status + BlocksAt) * BlockBytes / VmSpec.PageSize;
+    }
+
+    /// <summary>
     /// Clears the bits of pages of which nothing exists. The work is that of the set bits: what <c>mincore</c> calls resident exists; of the others, which may be swapped out, the file is asked one by one.
     /// (Asking it about runs would walk over the whole stretch of data around each.)
     /// </summary>
@@ -143,6 +163,9 @@ public sealed partial class SparseFile : IDisposable
 
     [LibraryImport("libc", EntryPoint = "lseek", SetLastError = true)]
     private static partial long Seek(SafeFileHandle file, long offset, int whence);
+
+    [LibraryImport("libc", EntryPoint = "statx", SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
+    private static unsafe partial int Status(SafeFileHandle file, string path, int flags, uint mask, byte* status);
 
     [LibraryImport("libc", EntryPoint = "mincore", SetLastError = true)]
     private static unsafe partial int Resident(nint address, nuint length, byte* resident);

@@ -144,6 +144,8 @@ internal sealed class QemuMemory : IGuestMemory, IDisposable
 
     public void ReadPresence(PageBitmap present) => _file.ReadPresence(present);
 
+    public long? CountPresent() => _file.CountPresent();
+
     public void KeepPresent(PageBitmap pages) => _file.KeepPresent(pages, Address);
 
     public void StartDirtyTracking()

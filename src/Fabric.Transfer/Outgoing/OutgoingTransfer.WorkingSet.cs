@@ -142,7 +142,7 @@ public sealed partial class OutgoingTransfer
         return crowded;
     }
 
-    // As ChooseRound, of a guest that stands, without the reading of a whole map of what exists: only what was pushed can have been given back and matter.
+    // As ChooseRound, of a guest that stands: only what was pushed can have been given back and matter.
     private void ChooseAfterWorkingSet()
     {
         PageBitmap written = _written!;
@@ -151,10 +151,15 @@ public sealed partial class OutgoingTransfer
         written.Or(_sending);
         _present.Or(_sending);
         _dirty.Or(_sending);
-        _sending.CopyFrom(_atDestination);
-        _memory.KeepPresent(_sending);
-        _holes.CopyFrom(_atDestination);
-        _holes.AndNot(_sending);
+        _holes.Clear();
+        if (!KnowsPresence())
+        {
+            _sending.CopyFrom(_atDestination);
+            _memory.KeepPresent(_sending);
+            _holes.CopyFrom(_atDestination);
+            _holes.AndNot(_sending);
+        }
+
         _sending.CopyFrom(_dirty);
         _sending.AndNot(_holes);
     }

@@ -44,12 +44,14 @@ public sealed class FileTests : IDisposable
             file.PunchHole(8 * VmSpec.PageSize, VmSpec.PageSize);
             file.ReadPresence(present);
             Assert.Equal([0, 7, 9, 99], Enumerable.Range(0, 100).Where(p => present[p]));
+            Assert.Equal(4, file.CountPresent());
             present.SetAll();
             present.ClearRun(new PageRun(7, 1));
             using var mapping = MappedMemory.MapFile(file.Handle, file.Length);
             file.KeepPresent(present, mapping.Address);
             Assert.Equal([0, 9, 99], Enumerable.Range(0, 100).Where(p => present[p]));
             file.PunchHole(0, 100 * VmSpec.PageSize);
+            Assert.Equal(0, file.CountPresent());
             file.KeepPresent(present, mapping.Address);
             Assert.True(present.IsEmpty);
             Assert.Equal(UnixFileMode.UserRead | UnixFileMode.UserWrite, OperatingSystem.IsWindows() ? default : File.GetUnixFileMode(path));

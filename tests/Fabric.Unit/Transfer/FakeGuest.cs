@@ -99,10 +99,27 @@ internal sealed class FakeGuest : IGuestMemory, IDisposable
             touched.Or(_touched);
     }
 
+    /// <summary>How often what exists was gone over.</summary>
+    public int Walks { get; private set; }
+
     public void ReadPresence(PageBitmap present)
     {
+        Walks++;
         lock (_gate)
             present.CopyFrom(_present);
+    }
+
+    public long? CountPresent()
+    {
+        lock (_gate)
+            return _present.CountSet();
+    }
+
+    /// <summary>A page that never was begins to exist, unwritten: somebody read it.</summary>
+    public void MakeByReading(long page)
+    {
+        lock (_gate)
+            _present[page] = true;
     }
 
     public void StartDirtyTracking()
