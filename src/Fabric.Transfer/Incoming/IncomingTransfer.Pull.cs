@@ -10,6 +10,9 @@ public sealed partial class IncomingTransfer
     // Set before the first page of the pull can come.
     private volatile PullSink? _sink;
 
+    // A fresh pull's trap is set.
+    private readonly ManualResetEventSlim _trapped = new();
+
     // All pushed pages are in place. What is missing becomes a hole, holes are trapped, and only then may anything touch the memory.
     private void BeginPull(FinishBody finish)
     {
@@ -35,21 +38,21 @@ public sealed partial class IncomingTransfer
             _digests.TakeKept(_books.Filled, _pullState);
         _pullState.Seal();
         Trap();
+        _trapped.Set();
     }
 
     private void BeginResumedPull()
     {
-        Trap();
+        PullSink sink = Trap();
+        _life.Start($"{_name}-faults", () => sink.ServeFaults(_urgent!));
         SendLackMap();
-        _sink!.WakeAll();
+        sink.WakeAll();
     }
 
-    private void Trap()
+    private PullSink Trap()
     {
         _pullState.Trap ??= _memory.TrapMissing();
-        PullSink sink = new(_pullState, _memory.PageSize, _life, _time);
-        _sink = sink;
-        _life.Start($"{_name}-faults", () => sink.ServeFaults(_urgent!));
+        return _sink = new(_pullState, _memory.PageSize, _life, _time);
     }
 
     private void SendLackMap()

@@ -4,8 +4,7 @@
 //   control          ── reads the source's control frames; answers pings whatever the flow is busy with
 //   bulk0 … bulkN    ── pages into guest memory (push) or into the trap (pull), barriers, digests
 //   urgent           ── wanted pages
-//   faults           ── from Finish(pull) on: what the guest waits for
-//   map              ── until Finish: maps what was pushed where the guest will look for it
+//   faults           ── until Finish: maps what was pushed where the guest will look for it; from Finish(pull) on: what the guest waits for
 //
 // Files: this one (attaching, the flow), .Receive (what the threads read), .Pull (finish and completion of a pull).
 using System.Net.Sockets;
@@ -154,6 +153,7 @@ public sealed partial class IncomingTransfer : IIncomingTransfer
             receiver.Dispose();
         _sink?.Dispose();
         _ahead?.Dispose();
+        _trapped.Dispose();
         _pin.Dispose();
     }
 
@@ -197,7 +197,7 @@ public sealed partial class IncomingTransfer : IIncomingTransfer
         {
             _finish.Expect();
             _ahead = new AheadMap(_memory, _books, _life);
-            _life.Start($"{_name}-map", _ahead.Run);
+            _life.Start($"{_name}-faults", MapThenServe);
         }
 
         for (int i = 0; i < attached; i++)
@@ -208,6 +208,14 @@ public sealed partial class IncomingTransfer : IIncomingTransfer
 
         StartReceiver(_urgent, $"{_name}-urgent");
         _control!.Send(FrameKind.TermsAccepted, (ulong)_packings);
+    }
+
+    // One thread: the guest stands when the second half begins, and the birth of a thread would be waited for.
+    private void MapThenServe()
+    {
+        _ahead!.Run();
+        _trapped.Wait(_life.Ended);
+        _sink!.ServeFaults(_urgent!);
     }
 
     private void OnBarrier(long number)
