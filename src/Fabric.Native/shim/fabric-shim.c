@@ -1,7 +1,8 @@
 /*
  * fabric-shim: preloaded into QEMU by the host agent (LD_PRELOAD). Before QEMU's main() it makes a userfaultfd of QEMU's
- * address space and hands a copy to the agent. It interposes nothing. One thread of it stays, asleep, for the one thing that the
- * kernel lets nobody do from outside: taking pages of a shared mapping out of QEMU's page table.
+ * address space and hands a copy to the agent. One thread of it stays, asleep, for the one thing that the
+ * kernel lets nobody do from outside: taking pages of a shared mapping out of QEMU's page table. Of the C library it takes the
+ * place of malloc_trim only.
  *
  *     agent                                   QEMU process
  *       | listens on FABRIC_SHIM_SOCKET           |
@@ -26,8 +27,10 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <dlfcn.h>
 #include <limits.h>
 #include <linux/userfaultfd.h>
+#include <malloc.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdint.h>
@@ -171,6 +174,19 @@ static int start_unmapping(void) {
     pthread_attr_destroy(&attributes);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     return pair[0];
+}
+
+/*
+ * QEMU gives all freed memory back whenever its RCU thread has nothing to do, so also when it has come up and waits for a guest's device state.
+ * Loading one takes about a MiB, and each page of it is a fault again while the guest stands: a millisecond and more. What is freed is kept, up to here.
+ */
+enum { KEPT_BYTES = 32 << 20 };
+
+__attribute__((visibility("default"))) int malloc_trim(size_t pad) {
+    if (mallinfo2().fordblks <= KEPT_BYTES)
+        return 0;
+    int (*trim)(size_t) = (int (*)(size_t))dlsym(RTLD_NEXT, "malloc_trim");
+    return trim == NULL ? 0 : trim(pad);
 }
 
 static int is_qemu(void) {
