@@ -7,7 +7,7 @@ namespace Fabric.Transfer.Incoming;
 /// <summary>
 /// Pages come through the memory's file, so a guest that begins to run here would fault at its first touch of each of them: thousands of faults in its first milliseconds. While the push goes on a
 /// thread of its own maps what has come, woken at each barrier. It is called off, within a fraction of a millisecond, before the device state is loaded.
-/// <see cref="Wake"/>: any thread; <see cref="Run"/>: the thread; <see cref="EndAsync"/>: the flow.
+/// <see cref="Wake"/>, <see cref="Stop"/>: any thread; <see cref="Run"/>: the thread; <see cref="EndAsync"/>: the flow.
 /// </summary>
 internal sealed class AheadMap(IGuestMemory memory, PushBooks books, TransferLife life) : IDisposable
 {
@@ -57,10 +57,13 @@ internal sealed class AheadMap(IGuestMemory memory, PushBooks books, TransferLif
         }
     }
 
+    /// <summary>Maps no more, from a piece of some milliseconds on: the guest is about to stand, and what it waits for then needs the processors. Any thread.</summary>
+    public void Stop() => _off.Cancel();
+
     /// <summary>Completes when nothing is being mapped any more: mostly at once. The guest stands meanwhile, so a thread that is asleep is not waited for.</summary>
     public Task<bool> EndAsync()
     {
-        _off.Cancel();
+        Stop();
         if (!_busy.TryEnter())
             return _ended.Task;
         _busy.Exit();

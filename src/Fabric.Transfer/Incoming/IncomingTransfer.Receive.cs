@@ -7,8 +7,10 @@ namespace Fabric.Transfer.Incoming;
 
 public sealed partial class IncomingTransfer
 {
+    private const int UsualStateBytes = 128 * 1024;
+
     // Touched by the control thread until Finish, by the flow afterwards.
-    private MemoryStream? _state;
+    private MemoryStream _state = new();
     private long _stateLength;
 
     private void ControlLoop()
@@ -27,6 +29,9 @@ public sealed partial class IncomingTransfer
                     if (!TermsBody.TryDecode(body, out TermsBody terms, out error))
                         throw new FabricException(error);
                     _terms.Say(terms, control, header.Kind);
+                    break;
+                case FrameKind.Stopping:
+                    _ahead?.Stop();
                     break;
                 case FrameKind.MissingMap:
                     TakeMissingMap(header, body);
@@ -66,9 +71,17 @@ public sealed partial class IncomingTransfer
     {
         if (_resume || _finish.Task.IsCompleted || header.Argument != (ulong)_stateLength || _stateLength + body.Length > Limits.DeviceStateBytes)
             throw _control!.Malformed($"{body.Length} bytes of device state at {header.Argument} where {_stateLength} were due (at most {Limits.DeviceStateBytes})");
-        _state ??= new MemoryStream(128 * 1024);
         _state.Write(body);
         _stateLength += body.Length;
+    }
+
+    // Memory that was never used is a fault for each page, while the guest stands.
+    private static MemoryStream RoomForState()
+    {
+        MemoryStream state = new();
+        state.SetLength(UsualStateBytes); // touches it
+        state.SetLength(0);
+        return state;
     }
 
     private void ReceiveLoop(DataChannel channel, PageReceiver receiver)

@@ -69,6 +69,8 @@ public sealed partial class IncomingTransfer : IIncomingTransfer
         _books = new PushBooks(memory);
         _digests = new DigestCheck(memory);
         _terms.Expect();
+        if (!_resume)
+            _state = RoomForState();
     }
 
     public MigrationStats Snapshot()
@@ -251,7 +253,7 @@ public sealed partial class IncomingTransfer : IIncomingTransfer
             throw SayError(FrameKind.NotReady, 0, e);
         }
 
-        _state = null;
+        _state = new MemoryStream();
         _token.Expect();
         _control!.Send(FrameKind.Ready);
         Epoch epoch = await _life.WithinAsync(_token.Task, Timeout.InfiniteTimeSpan, "The run token", cancellation);
@@ -311,7 +313,7 @@ public sealed partial class IncomingTransfer : IIncomingTransfer
     {
         if (finish.StateLength != _stateLength)
             throw new FabricException(ErrorCodes.Malformed, $"The device state has {_stateLength} bytes; {finish.StateLength} were announced.");
-        ReadOnlyMemory<byte> state = _state is null ? default : _state.GetBuffer().AsMemory(0, (int)_stateLength);
+        ReadOnlyMemory<byte> state = _state.GetBuffer().AsMemory(0, (int)_stateLength);
         return Xxh3.Hash128(state.Span) == finish.StateDigest
             ? state
             : throw new FabricException(ErrorCodes.Corrupt, "The device state was damaged on its way: its digest differs.");

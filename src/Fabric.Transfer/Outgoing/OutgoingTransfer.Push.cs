@@ -51,10 +51,15 @@ public sealed partial class OutgoingTransfer
     public async Task PrepareFinishAsync(HandOverKind kind, CancellationToken cancellation)
     {
         await AgreeAsync(cancellation);
+        if (kind == HandOverKind.Pull && !_pushed && !_looked)
+        {
+            await BeginLookingAsync(cancellation);
+            return;
+        }
+
         if (_ahead is { } ahead)
             await EndAheadAsync(ahead, cancellation);
-        else if (kind == HandOverKind.Pull && !_pushed && !_looked)
-            await BeginLookingAsync(cancellation);
+        SendControl(FrameKind.Stopping);
     }
 
     public async Task FinishStoppedAsync(HandOverKind kind, Task<byte[]> deviceState, CancellationToken cancellation)
@@ -82,14 +87,14 @@ public sealed partial class OutgoingTransfer
 
     private async Task<byte[]> SendRestAsync(Task<byte[]> deviceState, CancellationToken cancellation)
     {
-        await RunJobAsync(NewPush(_sending, _holes, PageFlags.None), cancellation);
+        await RunJobAsync(NewPush(_sending, _holes, PageFlags.None, last: true), cancellation);
         byte[] state = await StateAsync(deviceState, cancellation);
         _dirty.Clear();
         if (_memory.ScanDirty(_dirty) > 0)
         {
             // Few pages, seldom holes: they go as they are. From here on nothing writes, so every digest must match.
             _present.Or(_dirty);
-            await RunJobAsync(NewPush(_dirty, null, PageFlags.Frozen), cancellation);
+            await RunJobAsync(NewPush(_dirty, null, PageFlags.Frozen, last: true), cancellation);
         }
 
         // Nobody waits for these barriers here: the destination checks the last one before it says Ready.
@@ -169,11 +174,14 @@ public sealed partial class OutgoingTransfer
         _history?.Begin().Or(Found);
     }
 
-    private PushJob NewPush(PageBitmap pages, PageBitmap? holes, PageFlags flags)
+    /// <param name="last">No round follows.</param>
+    private PushJob NewPush(PageBitmap pages, PageBitmap? holes, PageFlags flags, bool last = false)
     {
         long barrier = Interlocked.Increment(ref _barrier);
         long count = pages.CountSet();
-        return new PushJob(pages, count, holes, _atDestination, ChunkPages(count), flags, (ulong)_round) { Barrier = barrier };
+        // What the first round sends is mostly never sent again, and what is sent while the guest stands is not at all.
+        bool keeps = _round > 1 && !last;
+        return new PushJob(pages, count, holes, _atDestination, ChunkPages(count), flags, (ulong)_round, keeps) { Barrier = barrier };
     }
 
     // A small remainder is split finely, so that all connections share it and the destination writes while this end still reads.

@@ -108,7 +108,7 @@ internal sealed class PageSender : IDisposable
     }
 
     /// <summary>Sends the first <paramref name="count"/> pages of <see cref="Chunk"/>. They are present at this end, or may be made by a touch. Returns the bytes on the wire.</summary>
-    public long SendPages(int count, PageFlags flags, ulong round)
+    public long SendPages(int count, PageFlags flags, ulong round, bool keeps = false)
     {
         // What is pulled comes once.
         var kept = (flags & PageFlags.Pull) == PageFlags.None ? _kept : null;
@@ -121,7 +121,7 @@ internal sealed class PageSender : IDisposable
         if (packing == Packing.None)
             (data, length) = TryCopy(count) ? ReadCopies(count) : ReadInPlace(count);
         else
-            (data, length) = ReadPacked(count, ref packing, kept, round);
+            (data, length) = ReadPacked(count, ref packing, kept, round, keeps);
         long ready = _time.GetTimestamp();
         long bytes = SendTable(data, length, flags, round);
         // Also what did not become smaller, and is sent as it is, was tried.
@@ -223,9 +223,8 @@ internal sealed class PageSender : IDisposable
         return (0, 0);
     }
 
-    private (nint Data, int Length) ReadPacked(int count, ref Packing packing, DeltaCache? kept, ulong round)
+    private (nint Data, int Length) ReadPacked(int count, ref Packing packing, DeltaCache? kept, ulong round, bool keeps)
     {
-        bool keeps = round > 1; // what the first round sends is mostly never sent again
         _packer!.Clear();
         for (int i = 0; i < count; i++)
         {

@@ -8,7 +8,8 @@ namespace Fabric.Transfer.Outgoing;
 /// Every sender takes the next chunk from one shared cursor; behind it the bitmap is still the flow's to change, under the gate.
 /// </summary>
 /// <param name="pages">What to send; <paramref name="count"/> of them.</param>
-internal sealed class PushJob(PageBitmap pages, long count, PageBitmap? holes, PageBitmap atDestination, int chunkPages, PageFlags flags, ulong round) : BulkJob
+/// <param name="keeps">Whether what is sent is kept, where there is room, for the difference to what will be sent.</param>
+internal sealed class PushJob(PageBitmap pages, long count, PageBitmap? holes, PageBitmap atDestination, int chunkPages, PageFlags flags, ulong round, bool keeps) : BulkJob
 {
     private readonly Lock _gate = new();
     private long _left = count;
@@ -30,7 +31,7 @@ internal sealed class PushJob(PageBitmap pages, long count, PageBitmap? holes, P
         int taken;
         while ((taken = TakePages(sender.Chunk)) > 0)
         {
-            sender.SendPages(taken, flags, round);
+            sender.SendPages(taken, flags, round, keeps);
             Note(sender.Sent);
         }
 

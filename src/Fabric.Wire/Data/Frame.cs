@@ -45,6 +45,7 @@ public enum FrameKind : byte
     Pong = 19,
     Bye = 20,
     LackMap = 21,
+    Stopping = 22,
 }
 
 /// <summary>Bits of <see cref="FrameHeader.Flags"/> of a Pages frame.</summary>
@@ -136,7 +137,7 @@ public readonly record struct FrameHeader(FrameKind Kind, byte Flags, int TableL
             FrameKind.Want => (8, WantList.MaxPages * 8),
             FrameKind.PullDone => (1, 1),
             FrameKind.TermsAccepted or FrameKind.Barrier or FrameKind.BarrierReached or FrameKind.Ready or FrameKind.Token
-                or FrameKind.Ping or FrameKind.Pong => (0, 0),
+                or FrameKind.Ping or FrameKind.Pong or FrameKind.Stopping => (0, 0),
             _ => (-1, -1),
         };
         return least >= 0;

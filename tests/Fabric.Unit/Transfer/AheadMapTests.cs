@@ -41,6 +41,29 @@ public sealed class AheadMapTests
         Assert.True(loadedAfter);
     }
 
+    /// <summary>What the guest waits for while it stands must not wait for the mapping of what it may use later.</summary>
+    [Fact(Timeout = 60 * Second)]
+    public async Task Mapping_is_called_off_when_the_guest_is_about_to_stand()
+    {
+        await using TransferPair pair = new(2000);
+        for (long page = 0; page < 2000; page++)
+            pair.Source.GuestWrite(page, 1);
+        TaskCompletionSource begun = new();
+        TaskCompletionSource<bool> over = new();
+        pair.Destination.WhenMapped = (_, off) =>
+        {
+            begun.TrySetResult();
+            over.TrySetResult(off.WaitHandle.WaitOne(20 * Second));
+        };
+        await pair.ConnectAsync();
+        await pair.Outgoing.PushRoundAsync(default);
+        await begun.Task;
+        await pair.Outgoing.PrepareFinishAsync(HandOverKind.Complete, default);
+        Assert.True(await over.Task);
+        await pair.FinishAsync(HandOverKind.Complete);
+        Assert.Empty(pair.Differences());
+    }
+
     /// <summary>Pages that came are mapped once, and few of them not at all: the registration would cost more than their faults. A look may fall into the middle of a round.</summary>
     [Fact(Timeout = 60 * Second)]
     public async Task What_was_mapped_is_not_mapped_again_and_little_is_left_alone()

@@ -148,7 +148,7 @@ public sealed class LookTests
     {
         PageBitmap sending = Bitmap(1, 3, 5, 7);
         PageBitmap dirty = new(10);
-        PushJob job = new(sending, 4, null, new PageBitmap(10), chunkPages: 2, PageFlags.None, 1);
+        PushJob job = new(sending, 4, null, new PageBitmap(10), chunkPages: 2, PageFlags.None, 1, keeps: false);
         long[] chunk = new long[Limits.PagesPerFrame];
         Assert.Equal(2, job.TakePages(chunk));
         job.Found(Bitmap(1, 2, 4, 5, 7), Bitmap(7), dirty);
@@ -167,7 +167,7 @@ public sealed class LookTests
     public void A_job_that_is_broken_off_gives_back_what_nobody_took()
     {
         PageBitmap dirty = new(10);
-        PushJob job = new(Bitmap(1, 3, 5, 7), 4, null, new PageBitmap(10), chunkPages: 2, PageFlags.None, 1);
+        PushJob job = new(Bitmap(1, 3, 5, 7), 4, null, new PageBitmap(10), chunkPages: 2, PageFlags.None, 1, keeps: false);
         long[] chunk = new long[Limits.PagesPerFrame];
         Assert.Equal(2, job.TakePages(chunk));
         job.BreakOff(dirty);
