@@ -71,10 +71,10 @@ public interface IOutgoingTransfer : IAsyncDisposable
     Task FinishStoppedAsync(HandOverKind kind, Task<byte[]> deviceState, CancellationToken cancellation);
 
     /// <summary>
-    /// Sends the run token. Call only after the ledger holds <c>token-sent</c>. Returns when the destination said that the VM runs, with how long
-    /// it had been running when that was said. An exception means <em>unknown</em>: only the supervisor can find out.
+    /// Sends the run token. Call only after the ledger holds <c>token-sent</c>. Returns when the destination said that the VM runs: the clock's
+    /// time stamp since when it runs, at the latest. An exception means <em>unknown</em>: only the supervisor can find out.
     /// </summary>
-    Task<TimeSpan> PassTokenAsync(Epoch epoch, CancellationToken cancellation);
+    Task<long> PassTokenAsync(Epoch epoch, CancellationToken cancellation);
 
     /// <summary>After a <see cref="HandOverKind.Pull"/> hand-over: answers wanted pages and pushes the others until the destination has all.</summary>
     Task ServePullAsync(CancellationToken cancellation);

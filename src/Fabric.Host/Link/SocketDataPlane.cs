@@ -120,7 +120,7 @@ public sealed class SocketDataPlane : IDataPlane
 
         public Task FinishStoppedAsync(HandOverKind kind, Task<byte[]> deviceState, CancellationToken cancellation) => inner.FinishStoppedAsync(kind, deviceState, cancellation);
 
-        public Task<TimeSpan> PassTokenAsync(Epoch epoch, CancellationToken cancellation) => inner.PassTokenAsync(epoch, cancellation);
+        public Task<long> PassTokenAsync(Epoch epoch, CancellationToken cancellation) => inner.PassTokenAsync(epoch, cancellation);
 
         public Task ServePullAsync(CancellationToken cancellation) => inner.ServePullAsync(cancellation);
 

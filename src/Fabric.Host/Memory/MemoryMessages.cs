@@ -19,7 +19,7 @@ internal sealed record StopRounds(HandOverKind Kind, IReply<bool> Reply) : Memor
 /// <summary>Source, VM stopped: see <see cref="IOutgoingTransfer.FinishStoppedAsync"/>.</summary>
 internal sealed record FinishStopped(HandOverKind Kind, Task<byte[]> DeviceState, IReply<bool> Reply, CancellationToken Cancellation) : MemoryMessage;
 
-internal sealed record PassToken(Epoch Epoch, IReply<TimeSpan> Reply) : MemoryMessage;
+internal sealed record PassToken(Epoch Epoch, IReply<long> Reply) : MemoryMessage;
 
 /// <summary>Source: answer what the destination misses, over the present stream.</summary>
 internal sealed record ServePulling : MemoryMessage;

@@ -46,12 +46,11 @@ internal sealed partial class HandOverOperation(
 
         try
         {
-            var running = await memory.AskAsync<MemoryMessage, TimeSpan>(reply => new PassToken(epoch, reply), TokenDeadline, time, CancellationToken.None);
-            // An upper bound: from when the vCPUs stood to the word that they run, less the time that they ran before it was said.
-            long told = time.GetTimestamp();
-            var downtime = time.GetElapsedTime(_stood, told) - running;
+            long runs = await memory.AskAsync<MemoryMessage, long>(reply => new PassToken(epoch, reply), TokenDeadline, time, CancellationToken.None);
+            // An upper bound: it counts the way of the word that they run.
+            var downtime = time.GetElapsedTime(_stood, runs);
             LogPassed(
-                machine.Spec.Name.Value, downtime.TotalMilliseconds, Ms(_stood, _stopped), Ms(_stopped, _saved), Ms(_saved, _ready), Ms(_ready, told) - running.TotalMilliseconds);
+                machine.Spec.Name.Value, downtime.TotalMilliseconds, Ms(_stood, _stopped), Ms(_stopped, _saved), Ms(_saved, _ready), Ms(_ready, runs));
             return new HandOverOutcome.Passed(downtime);
         }
         catch (Exception e) when (e is FabricException or OperationCanceledException or IOException)

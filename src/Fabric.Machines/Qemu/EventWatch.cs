@@ -1,3 +1,5 @@
+using Fabric.Core;
+
 namespace Fabric.Machines.Qemu;
 
 /// <summary>
@@ -55,8 +57,7 @@ internal sealed class EventWatch(TimeProvider time)
     /// <summary>QEMU stamps events with the wall clock, which may be set meanwhile: an age that cannot be is none.</summary>
     private long StampOf(QmpEvent happened)
     {
-        long now = time.GetTimestamp();
         var age = happened.At is { } at ? time.GetUtcNow() - at : TimeSpan.Zero;
-        return age > TimeSpan.Zero && age < OldestEvent ? now - (long)(age.TotalSeconds * time.TimestampFrequency) : now;
+        return time.GetTimestampBefore(age > TimeSpan.Zero && age < OldestEvent ? age : TimeSpan.Zero);
     }
 }

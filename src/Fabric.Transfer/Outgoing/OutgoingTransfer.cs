@@ -58,7 +58,7 @@ public sealed partial class OutgoingTransfer : IOutgoingTransfer
     // What the destination is expected to say next; the control thread completes them.
     private readonly Answer<Packings> _termsAccepted = new();
     private readonly Answer<bool> _ready = new();
-    private readonly Answer<RunningBody> _running = new();
+    private readonly Answer<(RunningBody Said, long Runs)> _running = new();
     private readonly Answer<bool> _pullDone = new();
     private readonly Lock _barrierGate = new();
     private long _barrierReached;
@@ -146,7 +146,7 @@ public sealed partial class OutgoingTransfer : IOutgoingTransfer
         };
     }
 
-    public async Task<TimeSpan> PassTokenAsync(Epoch epoch, CancellationToken cancellation)
+    public async Task<long> PassTokenAsync(Epoch epoch, CancellationToken cancellation)
     {
         _running.Expect();
         _tokenSent = true;
@@ -155,11 +155,9 @@ public sealed partial class OutgoingTransfer : IOutgoingTransfer
             _pullDone.Expect();
         long sent = _time.GetTimestamp();
         SendControl(FrameKind.Token, (ulong)epoch.Value);
-        RunningBody said = await _life.WithinAsync(_running.Task, _settings.AnswerDeadline, "The destination's word that the VM runs", cancellation);
+        (RunningBody said, long runs) = await _life.WithinAsync(_running.Task, _settings.AnswerDeadline, "The destination's word that the VM runs", cancellation);
         Volatile.Write(ref _resumeMicroseconds, (long)said.Resume.TotalMicroseconds);
-        // More than the whole exchange it cannot have been.
-        TimeSpan most = _time.GetElapsedTime(sent);
-        return said.Running < most ? said.Running : most;
+        return Math.Max(runs, sent);
     }
 
     /// <summary>Ends the connections, waits for the threads. Not from one of them.</summary>
@@ -296,7 +294,8 @@ public sealed partial class OutgoingTransfer : IOutgoingTransfer
                 case FrameKind.Running:
                     if (!RunningBody.TryDecode(body, out RunningBody running, out FabricError? error))
                         throw new FabricException(error);
-                    _running.Say(running, _channels.Control, header.Kind);
+                    // Now: the flow, which hears it some threads later, would count its own waiting as the guest's.
+                    _running.Say((running, _time.GetTimestampBefore(running.Running)), _channels.Control, header.Kind);
                     break;
                 case FrameKind.PullDone:
                     _pullDone.Say(body[0] == 1, _channels.Control, header.Kind);

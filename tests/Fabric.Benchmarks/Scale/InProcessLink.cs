@@ -152,12 +152,12 @@ internal sealed class InProcessLink(TimeProvider time)
             await handler.LoadDeviceStateAsync(state, kind, cancellation);
         }
 
-        public async Task<TimeSpan> PassTokenAsync(Epoch epoch, CancellationToken cancellation)
+        public async Task<long> PassTokenAsync(Epoch epoch, CancellationToken cancellation)
         {
             var handler = await door.Handler;
             var running = await handler.AcceptTokenAsync(epoch, CancellationToken.None);
             door.Received();
-            return running;
+            return link.Time.GetTimestampBefore(running);
         }
 
         public Task ServePullAsync(CancellationToken cancellation) => Task.CompletedTask;

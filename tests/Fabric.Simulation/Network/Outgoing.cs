@@ -93,11 +93,11 @@ internal sealed class Outgoing : TransferEnd, IOutgoingTransfer
         await WithinAsync(_ready, ReadyDeadline, "The destination's readiness", cancellation);
     }
 
-    public async Task<TimeSpan> PassTokenAsync(Epoch epoch, CancellationToken cancellation)
+    public async Task<long> PassTokenAsync(Epoch epoch, CancellationToken cancellation)
     {
         RequireWhole();
         _connection.ToDestination.Send(new Message.Token(epoch));
-        return await WithinAsync(_running, AnswerDeadline, "The word that the VM runs", cancellation);
+        return Process.Clock.GetTimestampBefore(await WithinAsync(_running, AnswerDeadline, "The word that the VM runs", cancellation));
     }
 
     public async Task ServePullAsync(CancellationToken cancellation)

@@ -134,7 +134,7 @@ internal sealed class MemoryNetwork
             await Step("ready", cancellation);
         }
 
-        public async Task<TimeSpan> PassTokenAsync(Epoch epoch, CancellationToken cancellation)
+        public async Task<long> PassTokenAsync(Epoch epoch, CancellationToken cancellation)
         {
             await Step("token", cancellation);
             var handler = await _handler.Task;
@@ -143,7 +143,7 @@ internal sealed class MemoryNetwork
             await Step("running", cancellation);
             if (_kind == HandOverKind.Complete)
                 _received.TrySetResult();
-            return running;
+            return TimeProvider.System.GetTimestampBefore(running);
         }
 
         public async Task ServePullAsync(CancellationToken cancellation)

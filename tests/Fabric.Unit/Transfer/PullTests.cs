@@ -313,16 +313,15 @@ public sealed class PullTests
     [Theory(Timeout = 60 * Second)]
     [InlineData(0)]
     [InlineData(600_000)]
-    public async Task The_token_tells_how_long_the_vm_has_been_running_and_never_more_than_the_exchange_took(int claimedMilliseconds)
+    public async Task The_token_tells_since_when_the_vm_runs_and_never_earlier_than_it_was_sent(int claimedMilliseconds)
     {
         await using TransferPair pair = new(300) { RunsFor = TimeSpan.FromMilliseconds(claimedMilliseconds) };
         Fill(pair.Source, 3);
         await pair.ConnectAsync();
         await pair.FinishAsync(HandOverKind.Complete);
         long began = TimeProvider.System.GetTimestamp();
-        TimeSpan running = await pair.TokenAsync();
-        Assert.InRange(running, TimeSpan.Zero, TimeProvider.System.GetElapsedTime(began));
-        Assert.Equal(claimedMilliseconds > 0, running > TimeSpan.Zero);
+        long runs = await pair.TokenAsync();
+        Assert.InRange(runs, began, TimeProvider.System.GetTimestamp());
     }
 
     private static async Task EndsWithTheLinkAsync(Task serving)

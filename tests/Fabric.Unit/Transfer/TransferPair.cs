@@ -107,7 +107,7 @@ internal sealed class TransferPair : IAsyncDisposable, IIncomingHandler
 
     public Task FinishAsync(HandOverKind kind) => Outgoing.FinishStoppedAsync(kind, Task.FromResult(State), CancellationToken.None);
 
-    public Task<TimeSpan> TokenAsync() => Outgoing.PassTokenAsync(new Epoch(7), CancellationToken.None);
+    public Task<long> TokenAsync() => Outgoing.PassTokenAsync(new Epoch(7), CancellationToken.None);
 
     public async Task LoadDeviceStateAsync(ReadOnlyMemory<byte> state, HandOverKind kind, CancellationToken cancellation)
     {
