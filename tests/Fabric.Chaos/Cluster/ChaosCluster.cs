@@ -118,7 +118,7 @@ public class ChaosCluster : IAsyncLifetime
         }
 
         _parts = new Parts(directory, local, steps, [.. local.ApiUrls.Select(static url => new ControlClient(url))], postgres, options.Database);
-        await File.WriteAllBytesAsync(Disk, BootBlock.Image(Outside.RangeEnd), cancellation);
+        await File.WriteAllBytesAsync(Disk, BootBlock.Image(Outside.RangeEnd, waits: true), cancellation);
     }
 
     /// <summary>Takes everything down; fails when something is left.</summary>
