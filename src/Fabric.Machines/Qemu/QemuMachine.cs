@@ -1,5 +1,4 @@
 using System.Globalization;
-using System.Net.Sockets;
 using System.Text.Json;
 using Fabric.Core;
 using Fabric.Native;
@@ -9,12 +8,10 @@ namespace Fabric.Machines.Qemu;
 
 /// <summary>
 /// One QEMU process. The switch-over's four steps here are <see cref="StopAsync"/> and <see cref="SaveDeviceStateAsync"/> at the source,
-/// <see cref="LoadDeviceStateAsync"/> and <see cref="ContinueAsync"/> at the destination; each is one exchange with QEMU.
+/// <see cref="LoadDeviceStateAsync"/> and <see cref="ContinueAsync"/> at the destination; each is one exchange with QEMU. Files: this one, .State (what is saved and loaded).
 /// </summary>
 internal sealed partial class QemuMachine : IMachine
 {
-    private static readonly TimeSpan LoadPollPeriod = TimeSpan.FromMilliseconds(100);
-
     private readonly QemuOptions _options;
     private readonly TimeProvider _time;
     private readonly ILogger _log;
@@ -103,24 +100,6 @@ internal sealed partial class QemuMachine : IMachine
         await CommandAsync("stop", null, _options.StateDeadline, cancellation);
     }
 
-    /// <summary>QEMU reads the second command while it carries out the first, and begins with it at once.</summary>
-    public async ValueTask<Task<byte[]>> StopAndSaveAsync(bool releaseDisks, CancellationToken cancellation)
-    {
-        WatchLateFrames();
-        var stopped = CommandAsync("stop", null, _options.StateDeadline, cancellation);
-        var saved = SaveDeviceStateAsync(releaseDisks, cancellation).AsTask();
-        try
-        {
-            await stopped;
-            return saved;
-        }
-        catch
-        {
-            await ((Task)saved).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
-            throw;
-        }
-    }
-
     public async ValueTask ContinueAsync(CancellationToken cancellation)
     {
         // QEMU would take "cont" as a wish and start by itself as soon as a state is loaded: nobody but the owner of the run token decides that.
@@ -143,55 +122,6 @@ internal sealed partial class QemuMachine : IMachine
             writer.WriteNumber("rounds", 5);
             writer.WriteNumber("step", 100);
         }
-    }
-
-    public async ValueTask<byte[]> SaveDeviceStateAsync(bool releaseDisks, CancellationToken cancellation)
-    {
-        // "xen-" in name only: it writes the state of all devices and CPUs, without RAM. "live", which is the default, with a stopped VM releases the disk images.
-        try
-        {
-            await CommandAsync("xen-save-devices-state", Write, _options.StateDeadline, cancellation);
-            long length = new FileInfo(_files.DeviceState).Length;
-            if (length is 0 or > Limits.DeviceStateBytes)
-                throw new FabricException(ErrorCodes.MachineFailed, $"The device state of VM '{Spec.Name}' has {length} bytes; 1 to {Limits.DeviceStateBytes} are possible.");
-
-            // In tmpfs: a copy of tens of KiB, cheaper than any way to wait for it.
-            return File.ReadAllBytes(_files.DeviceState);
-        }
-        finally
-        {
-            File.Delete(_files.DeviceState);
-        }
-
-        void Write(Utf8JsonWriter writer)
-        {
-            writer.WriteString("filename", MachineFiles.ShortDeviceState);
-            if (!releaseDisks)
-                writer.WriteBoolean("live", false);
-        }
-    }
-
-    public async ValueTask LoadDeviceStateAsync(ReadOnlyMemory<byte> state, CancellationToken cancellation)
-    {
-        if (!_awaitingState)
-            throw new FabricException(ErrorCodes.Conflict, $"VM '{Spec.Name}' does not wait for a device state.", "Only a machine born as incoming loads one, and only once.");
-        long began = _time.GetTimestamp();
-        using var limit = new CancellationTokenSource(_options.StateDeadline, _time);
-        using var either = CancellationTokenSource.CreateLinkedTokenSource(limit.Token, cancellation);
-        var outcome = _events.Arm();
-        try
-        {
-            await SendStateAsync(state, either.Token);
-            await WaitLoadedAsync(outcome, either.Token);
-        }
-        catch (OperationCanceledException) when (!cancellation.IsCancellationRequested)
-        {
-            throw new FabricException(
-                ErrorCodes.DeadlineExceeded, $"VM '{Spec.Name}' did not load its device state within {_options.StateDeadline.TotalSeconds:0} s.", "Loading touches guest memory: missing pages must be served meanwhile.");
-        }
-
-        _awaitingState = false;
-        LogLoaded(Spec.Name.Value, state.Length, _time.GetElapsedTime(began).TotalMilliseconds);
     }
 
     public async ValueTask ReclaimDisksAsync(CancellationToken cancellation)
@@ -325,53 +255,19 @@ internal sealed partial class QemuMachine : IMachine
         _late = [];
     }
 
-    private async ValueTask<JsonElement> CommandAsync(string command, Action<Utf8JsonWriter>? arguments, TimeSpan deadline, CancellationToken cancellation)
+    private ValueTask<JsonElement> CommandAsync(string command, Action<Utf8JsonWriter>? arguments, TimeSpan deadline, CancellationToken cancellation) =>
+        OutcomeAsync(command, _qmp.ExecuteAsync(command, arguments, deadline, cancellation), cancellation);
+
+    private async ValueTask<JsonElement> OutcomeAsync(string command, ValueTask<JsonElement> answer, CancellationToken cancellation)
     {
         try
         {
-            return await _qmp.ExecuteAsync(command, arguments, deadline, cancellation);
+            return await answer;
         }
         catch (FabricException error) when (_process.HasExited)
         {
             string how = await Exited.WaitAsync(_options.CommandDeadline, _time, cancellation);
             throw new FabricException(ErrorCodes.MachineFailed, $"VM '{Spec.Name}': '{command}' failed because the machine is gone: {how}", cause: error);
-        }
-    }
-
-    private async Task SendStateAsync(ReadOnlyMemory<byte> state, CancellationToken cancellation)
-    {
-        using var socket = new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
-        try
-        {
-            await socket.ConnectAsync(new UnixDomainSocketEndPoint(_files.Incoming), cancellation);
-            for (int done = 0; done < state.Length;)
-                done += await socket.SendAsync(state[done..], SocketFlags.None, cancellation);
-            socket.Shutdown(SocketShutdown.Send);
-        }
-        catch (SocketException error)
-        {
-            string why = _process.HasExited ? await Exited.WaitAsync(_options.CommandDeadline, _time, cancellation) : error.Message;
-            throw new FabricException(ErrorCodes.MachineFailed, $"VM '{Spec.Name}' does not take its device state: {why}", cause: error);
-        }
-    }
-
-    /// <summary>QEMU's event says it without delay; the slow question covers an event lost with a broken connection.</summary>
-    private async Task WaitLoadedAsync(Task<bool> outcome, CancellationToken cancellation)
-    {
-        while (true)
-        {
-            await Task.WhenAny(outcome, _death, Task.Delay(LoadPollPeriod, _time, cancellation));
-            cancellation.ThrowIfCancellationRequested();
-            if (outcome.IsCompletedSuccessfully && await outcome)
-                return;
-            var status = outcome.IsCompleted || _death.IsCompleted ? MachineStatus.Exited : await QueryStatusAsync(cancellation);
-            if (status == MachineStatus.Paused)
-                return;
-            if (status == MachineStatus.AwaitingState)
-                continue;
-            // A load that fails ends the process.
-            string how = await Exited.WaitAsync(_options.CommandDeadline, _time, cancellation);
-            throw new FabricException(ErrorCodes.MachineFailed, $"VM '{Spec.Name}' could not load its device state: {how}", "Both hosts need the same QEMU, machine type and CPU model.");
         }
     }
 

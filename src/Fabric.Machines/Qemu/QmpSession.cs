@@ -34,9 +34,13 @@ internal sealed class QmpSession(string path, QemuOptions options, TimeProvider 
     internal async ValueTask<JsonElement> ExecuteAsync(
         string command, Action<Utf8JsonWriter>? arguments, TimeSpan deadline, CancellationToken cancellation)
     {
-        var client = _client is { IsBroken: false } open ? open : await ReconnectAsync(cancellation);
+        var client = await ClientAsync(cancellation);
         return await client.ExecuteAsync(command, arguments, deadline, cancellation);
     }
+
+    /// <summary>The connection, for commands whose order matters: on one connection QEMU carries them out in the order in which they were begun. It may break at any time and is then not made again.</summary>
+    internal async ValueTask<QmpClient> ClientAsync(CancellationToken cancellation) =>
+        _client is { IsBroken: false } open ? open : await ReconnectAsync(cancellation);
 
     public void Dispose()
     {
