@@ -15,6 +15,7 @@ namespace Fabric.Unit.Transfer;
 public sealed class PullTests
 {
     private const int Second = 1000;
+    private const int ReadsOfCut = 10;
 
     [Theory(Timeout = 60 * Second)]
     [InlineData(1, false)]
@@ -38,7 +39,7 @@ public sealed class PullTests
         await pair.FinishAsync(HandOverKind.Pull);
         await pair.TokenAsync();
         using CancellationTokenSource stop = new();
-        Task<long> reader = ReadAsync(pair, new Random(5), stop.Token);
+        Task<long> reader = ReadAsync(pair, new Random(5), null, stop.Token);
         await pair.Outgoing.ServePullAsync(default);
         await pair.Running;
         await stop.CancelAsync();
@@ -143,8 +144,10 @@ public sealed class PullTests
             await pair.ConnectAsync(resume: false, cap);
             await PushAndRewriteAsync(pair);
             using CancellationTokenSource stop = new();
-            Task<long> reader = ReadAsync(pair, random, stop.Token);
-            // Slow enough from the pull's first page on that the cuts fall into it, also when this thread is kept waiting; at full speed after the last cut.
+            // Slow enough from the pull's first page on that the cuts fall into it, also when this thread is kept waiting: what the guest waits for is sent whatever the cap, so it reads little between two
+            // cuts. At full speed after the last one.
+            using SemaphoreSlim reads = new(ReadsOfCut);
+            Task<long> reader = ReadAsync(pair, random, reads, stop.Token);
             cap.Set(20 * ByteSize.Mebi);
             (int cuts, long faults) = (0, 0L);
             while (true)
@@ -165,6 +168,7 @@ public sealed class PullTests
                         break;
                     if (cuts == 6)
                         cap.Set(null);
+                    reads.Release(cuts == 6 ? int.MaxValue / 2 : ReadsOfCut);
                     await pair.ConnectAsync(resume: true, cap);
                     continue;
                 }
@@ -350,7 +354,7 @@ public sealed class PullTests
     }
 
     // Throws when a page is not what the source has.
-    private static Task<long> ReadAsync(TransferPair pair, Random random, CancellationToken stop)
+    private static Task<long> ReadAsync(TransferPair pair, Random random, SemaphoreSlim? permits, CancellationToken stop)
     {
         int seed = random.Next();
         return Task.Factory.StartNew(
@@ -360,6 +364,8 @@ public sealed class PullTests
                 long reads = 0;
                 while (!stop.IsCancellationRequested)
                 {
+                    if (permits?.Wait(TimeSpan.FromMilliseconds(20), CancellationToken.None) == false)
+                        continue;
                     long page = mine.NextInt64(pair.Source.PageCount);
                     if (pair.Destination.GuestRead(page) != pair.Source.Peek(page))
                         throw new InvalidOperationException($"The guest read page {page} and saw something else than the source's.");
