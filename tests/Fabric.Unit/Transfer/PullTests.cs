@@ -144,8 +144,7 @@ public sealed class PullTests
             await pair.ConnectAsync(resume: false, cap);
             await PushAndRewriteAsync(pair);
             using CancellationTokenSource stop = new();
-            // Slow enough from the pull's first page on that the cuts fall into it, also when this thread is kept waiting: what the guest waits for is sent whatever the cap, so it reads little between two
-            // cuts. At full speed after the last one.
+            // Slow from the pull's first page on, so that the cuts fall into it also when this thread is kept waiting. What the guest reads is sent whatever the cap: little, between two cuts.
             using SemaphoreSlim reads = new(ReadsOfCut);
             Task<long> reader = ReadAsync(pair, random, reads, stop.Token);
             cap.Set(20 * ByteSize.Mebi);
@@ -155,9 +154,7 @@ public sealed class PullTests
                 Task serving = pair.Outgoing.ServePullAsync(default);
                 if (cuts < 6)
                 {
-                    long until = pair.Pull.ArrivedCount + random.Next(1, 1500);
-                    while (pair.Pull.ArrivedCount < until && !serving.IsCompleted)
-                        await Task.Yield();
+                    await SomeArriveAsync(pair, random.Next(1, 1500), serving);
                     faults = pair.Incoming.Snapshot().NetworkFaults ?? 0;
                     await pair.DisconnectAsync();
                     await EndsWithTheLinkAsync(serving);
@@ -225,6 +222,13 @@ public sealed class PullTests
     }
 
     /// <summary>One round, and then the guest writes every page again before it is handed over: all of them are to be pulled.</summary>
+    private static async Task SomeArriveAsync(TransferPair pair, long pages, Task serving)
+    {
+        long until = pair.Pull.ArrivedCount + pages;
+        while (pair.Pull.ArrivedCount < until && !serving.IsCompleted)
+            await Task.Yield();
+    }
+
     private static async Task PushAndRewriteAsync(TransferPair pair)
     {
         await pair.Outgoing.PushRoundAsync(default);
