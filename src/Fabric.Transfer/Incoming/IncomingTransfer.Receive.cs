@@ -10,7 +10,7 @@ public sealed partial class IncomingTransfer
     private const int UsualStateBytes = 128 * 1024;
 
     // Touched by the control thread until Finish, by the flow afterwards.
-    private MemoryStream _state = new();
+    private MemoryStream _state = RoomForState();
     private long _stateLength;
 
     private void ControlLoop()
@@ -78,8 +78,8 @@ public sealed partial class IncomingTransfer
     // Memory that was never used is a fault for each page, while the guest stands.
     private static MemoryStream RoomForState()
     {
-        MemoryStream state = new();
-        state.SetLength(UsualStateBytes); // touches it
+        MemoryStream state = new(UsualStateBytes);
+        state.SetLength(UsualStateBytes); // within its capacity: clears it, and so touches it
         state.SetLength(0);
         return state;
     }

@@ -69,8 +69,6 @@ public sealed partial class IncomingTransfer : IIncomingTransfer
         _books = new PushBooks(memory);
         _digests = new DigestCheck(memory);
         _terms.Expect();
-        if (!_resume)
-            _state = RoomForState();
     }
 
     public MigrationStats Snapshot()
