@@ -22,7 +22,7 @@ public sealed class ShardTenure : IDisposable
     {
         _time = time;
         _lease = lease;
-        _heldUntil = askedAt + Ticks(lease.HeldFor);
+        _heldUntil = askedAt + _time.GetTimestampTicks(lease.HeldFor);
         Ended = _ended.Token;
         _expiry = time.CreateTimer(static self => ((ShardTenure)self!).Expire(), this, lease.HeldFor, Timeout.InfiniteTimeSpan);
     }
@@ -88,7 +88,7 @@ public sealed class ShardTenure : IDisposable
         }
 
         Volatile.Write(ref _lease, lease);
-        Volatile.Write(ref _heldUntil, askedAt + Ticks(lease.HeldFor));
+        Volatile.Write(ref _heldUntil, askedAt + _time.GetTimestampTicks(lease.HeldFor));
         _expiry.Change(lease.HeldFor, Timeout.InfiniteTimeSpan);
     }
 
@@ -97,6 +97,4 @@ public sealed class ShardTenure : IDisposable
         if (_time.GetTimestamp() >= Volatile.Read(ref _heldUntil))
             End();
     }
-
-    private long Ticks(TimeSpan span) => (long)(span.TotalSeconds * _time.TimestampFrequency);
 }

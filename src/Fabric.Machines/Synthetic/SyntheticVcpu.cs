@@ -169,7 +169,7 @@ internal sealed class SyntheticVcpu
     /// <summary>Waits for the time of the next tick; a guest that is late does not catch up.</summary>
     private long AwaitTick(long dueTimestamp)
     {
-        long period = (long)(TickPeriod.TotalSeconds * _time.TimestampFrequency);
+        long period = _time.GetTimestampTicks(TickPeriod);
         long now = _time.GetTimestamp();
         long next = Math.Max(dueTimestamp + period, now);
         var wait = _time.GetElapsedTime(now, next);

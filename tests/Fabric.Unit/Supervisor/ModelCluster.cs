@@ -233,7 +233,7 @@ internal sealed class ModelGateway(ModelCluster cluster) : IAgentGateway
 
     public async Task<HostFacts> FactsAsync(HostName host, long after, TimeSpan wait, CancellationToken cancellation)
     {
-        long until = TimeProvider.System.GetTimestamp() + (long)(wait.TotalSeconds * TimeProvider.System.TimestampFrequency);
+        long until = TimeProvider.System.GetTimestamp() + TimeProvider.System.GetTimestampTicks(wait);
         while (true)
         {
             lock (cluster.Gate)
