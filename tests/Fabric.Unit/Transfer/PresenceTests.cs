@@ -15,43 +15,30 @@ public sealed class PresenceTests
     [Theory(Timeout = 60 * Second)]
     [InlineData(HandOverKind.Complete)]
     [InlineData(HandOverKind.Pull)]
-    public async Task Memory_of_which_nothing_was_given_back_is_not_gone_over_while_the_guest_stands(HandOverKind kind)
-    {
-        await using TransferPair pair = new(Pages, VerifyLevel.Frames);
-        await PushAsync(pair, kind);
-        pair.Source.GuestWrite(Pages - 5, 2); // new since the last look
-        int walks = pair.Source.Walks;
-        await EndsEqualAsync(pair, kind);
-        Assert.Equal(walks, pair.Source.Walks);
-    }
+    public async Task Memory_of_which_nothing_was_given_back_is_not_gone_over_while_the_guest_stands(HandOverKind kind) =>
+        Assert.Equal(0, await MoveAsync(kind, VerifyLevel.Frames, static guest => guest.GuestWrite(Pages - 5, 2))); // new since the last look
 
     [Theory(Timeout = 60 * Second)]
     [InlineData(HandOverKind.Complete)]
     [InlineData(HandOverKind.Pull)]
-    public async Task What_was_given_back_is_looked_for(HandOverKind kind)
-    {
-        await using TransferPair pair = new(Pages, VerifyLevel.Frames);
-        await PushAsync(pair, kind);
-        pair.Source.GuestGiveBack(17);
-        await EndsEqualAsync(pair, kind);
-    }
+    public async Task What_was_given_back_is_looked_for(HandOverKind kind) =>
+        Assert.Equal(1, await MoveAsync(kind, VerifyLevel.Frames, static guest => guest.GuestGiveBack(17)));
 
     /// <summary>As many pages as before, and yet not the same: harmless to the guest, but who compares all of memory would be told of a difference.</summary>
     [Theory(Timeout = 60 * Second)]
     [InlineData(HandOverKind.Complete)]
     [InlineData(HandOverKind.Pull)]
-    public async Task A_count_is_not_enough_for_who_compares_all(HandOverKind kind)
+    public async Task A_count_is_not_enough_for_who_compares_all(HandOverKind kind) => Assert.Equal(1, await MoveAsync(kind, VerifyLevel.Full, static guest =>
     {
-        await using TransferPair pair = new(Pages, VerifyLevel.Full);
-        await PushAsync(pair, kind);
-        pair.Source.GuestGiveBack(17);
-        pair.Source.MakeByReading(Pages - 5);
-        await EndsEqualAsync(pair, kind);
-        Assert.True(pair.Incoming.Snapshot().Verified);
-    }
+        guest.GuestGiveBack(17);
+        guest.MakeByReading(Pages - 5);
+    }));
 
-    private static async Task PushAsync(TransferPair pair, HandOverKind kind)
+    /// <summary>Moves a guest to the end and compares. How often its memory was gone over once it stood.</summary>
+    /// <param name="change">What it does last.</param>
+    private static async Task<int> MoveAsync(HandOverKind kind, VerifyLevel verify, Action<FakeGuest> change)
     {
+        await using TransferPair pair = new(Pages, verify);
         for (long page = 0; page < Pages - 100; page++)
             pair.Source.GuestWrite(page, 1);
         await pair.ConnectAsync();
@@ -60,15 +47,15 @@ public sealed class PresenceTests
         else
             await pair.Outgoing.PrepareFinishAsync(kind, default);
         await pair.Outgoing.PrepareFinishAsync(kind, default);
-    }
-
-    private static async Task EndsEqualAsync(TransferPair pair, HandOverKind kind)
-    {
+        change(pair.Source);
+        int before = pair.Source.Walks;
         await pair.FinishAsync(kind);
         await pair.TokenAsync();
         if (kind == HandOverKind.Pull)
             await pair.Outgoing.ServePullAsync(default);
         await pair.Running;
         Assert.Empty(pair.Differences());
+        Assert.True(pair.Incoming.Snapshot().Verified);
+        return pair.Source.Walks - before;
     }
 }
