@@ -39,6 +39,8 @@ internal sealed record MachineFiles(string Directory, string MemoryDirectory, st
     /// </summary>
     internal const string ShortDeviceState = "s";
 
+    private string DeviceStateLink => Path.Combine(Directory, ShortDeviceState);
+
     /// <summary>Fresh names; nothing is created yet.</summary>
     internal static MachineFiles For(QemuOptions options, VmName vm, Random random)
     {
@@ -60,14 +62,14 @@ internal sealed record MachineFiles(string Directory, string MemoryDirectory, st
                 System.IO.Directory.CreateDirectory(path, ownerOnly);
         }
 
-        File.CreateSymbolicLink(Path.Combine(Directory, ShortDeviceState), DeviceState);
+        File.CreateSymbolicLink(DeviceStateLink, DeviceState);
         System.IO.Directory.CreateDirectory(Path.GetDirectoryName(ConsoleLog)!);
     }
 
     /// <summary>Removes what is there. Idempotent; a file that somebody else put into a folder stays, and its folder too.</summary>
     internal void Remove()
     {
-        string[] names = [Ram, DeviceState, Path.Combine(Directory, ShortDeviceState), Qmp, Shim, Incoming, Reclaim, HypervisorLog];
+        string[] names = [Ram, DeviceState, DeviceStateLink, Qmp, Shim, Incoming, Reclaim, HypervisorLog];
         string own = Path.Combine(Directory, "console.log");
         foreach (string path in names.Append(own))
         {

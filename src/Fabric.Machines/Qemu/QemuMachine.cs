@@ -7,8 +7,8 @@ using Microsoft.Extensions.Logging;
 namespace Fabric.Machines.Qemu;
 
 /// <summary>
-/// One QEMU process. The switch-over's four steps here are <see cref="StopAsync"/> and <see cref="SaveDeviceStateAsync"/> at the source,
-/// <see cref="LoadDeviceStateAsync"/> and <see cref="ContinueAsync"/> at the destination; each is one exchange with QEMU. Files: this one, .State (what is saved and loaded).
+/// One QEMU process. The switch-over's steps here are <see cref="StopAndSaveAsync"/> at the source,
+/// <see cref="LoadDeviceStateAsync"/> and <see cref="ContinueAsync"/> at the destination. Files: this one, .State (what is saved and loaded).
 /// </summary>
 internal sealed partial class QemuMachine : IMachine
 {

@@ -182,7 +182,7 @@ static int start_unmapping(void) {
  */
 enum { KEPT_BYTES = 32 << 20 };
 
-__attribute__((visibility("default"))) int malloc_trim(size_t pad) {
+int malloc_trim(size_t pad) {
     if (mallinfo2().fordblks <= KEPT_BYTES)
         return 0;
     int (*trim)(size_t) = (int (*)(size_t))dlsym(RTLD_NEXT, "malloc_trim");

@@ -5,8 +5,8 @@ using Fabric.Transfer.Channels;
 namespace Fabric.Transfer.Incoming;
 
 /// <summary>
-/// Pages come through the memory's file, so a guest that begins to run here would fault at its first touch of each of them: thousands of faults in its first milliseconds. While the push goes on a
-/// thread of its own maps what has come, woken at each barrier. It is called off, within a fraction of a millisecond, before the device state is loaded.
+/// Pages come through the memory's file, so a guest that begins to run here would fault at its first touch of each of them: thousands of faults in its first milliseconds. While the push goes on
+/// the thread that will serve faults maps what has come, woken at each barrier. It is called off when the guest is about to stand, and is over before the device state is loaded.
 /// <see cref="Wake"/>, <see cref="Stop"/>: any thread; <see cref="Run"/>: the thread; <see cref="EndAsync"/>: the flow.
 /// </summary>
 internal sealed class AheadMap(IGuestMemory memory, PushBooks books, TransferLife life) : IDisposable
