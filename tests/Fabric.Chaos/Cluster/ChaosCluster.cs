@@ -190,11 +190,14 @@ public class ChaosCluster : IAsyncLifetime
         return id;
     }
 
-    /// <summary>A node that has just lost its shards, or its cluster, refuses until it has joined again: it is asked until the VM is gone.</summary>
-    internal Task DeleteAsync(VmName vm, bool force, CancellationToken cancellation) => Patience.UntilAsync(
-        $"VM '{vm}' is deleted",
-        AnswerWithin,
-        async () =>
+    /// <summary>
+    /// A node that has just lost its shards, or its cluster, refuses until it has joined again: it is asked until the VM is gone. "There is none" is an answer only after an attempt
+    /// whose outcome is unknown. Then nothing of the VM may be left, by what the kernel shows: a machine that ran on would hold the disk of all.
+    /// </summary>
+    internal async Task DeleteAsync(VmName vm, bool force, CancellationToken cancellation)
+    {
+        bool askedBefore = false;
+        await Patience.UntilAsync($"VM '{vm}' is deleted", AnswerWithin, async () =>
         {
             try
             {
@@ -206,14 +209,23 @@ public class ChaosCluster : IAsyncLifetime
                     },
                     cancellation);
             }
-            catch (FabricException gone) when (gone.Error.Code == ErrorCodes.NotFound)
+            catch (FabricException gone) when (gone.Error.Code == ErrorCodes.NotFound && askedBefore)
             {
                 // By the attempt before.
             }
+            finally
+            {
+                askedBefore = true;
+            }
 
             return null;
-        },
-        cancellation);
+        }, cancellation);
+        var outside = new Outside(Local, vm);
+        await Patience.UntilAsync($"nothing of VM '{vm}' is left", AnswerWithin, () => Task.FromResult(
+            outside.Machines() is { Count: > 0 } machines ? $"A machine at {string.Join(", ", machines.Select(static m => m.Host))}."
+            : outside.MemoryEntries().FirstOrDefault(e => Path.GetFileName(e).StartsWith($"fabric-{vm}-", StringComparison.Ordinal)) is { } file ? $"'{file}'."
+            : null), cancellation);
+    }
 
     /// <summary>A guest that is its own oracle and never rests.</summary>
     internal VmSpec BootBlockVm(VmName name) => new() { Name = name, Accelerator = Accelerator.Tcg, MemoryBytes = 64 * ByteSize.Mebi, Disks = [new DiskSpec(Disk, Shared: true)] };

@@ -97,7 +97,7 @@ internal sealed class ChaosRun : IAsyncDisposable
 
         await EndAsync(await posting, cancellation);
         await SettledAsync(cancellation);
-        await DeleteAsync(cancellation);
+        await _cluster.DeleteAsync(_vm, force: _end?.State == "lost", cancellation);
         await _cluster.StartTheDeadAsync(cancellation);
     }
 
@@ -199,13 +199,6 @@ internal sealed class ChaosRun : IAsyncDisposable
 
         bool agreed = home is null ? owners.Count <= 1 : owners.SequenceEqual([home]);
         return agreed ? null : $"Owner by the agents: {string.Join(", ", owners)}; expected {home}.";
-    }
-
-    private async Task DeleteAsync(CancellationToken cancellation)
-    {
-        await _cluster.DeleteAsync(_vm, force: _end?.State == "lost", cancellation);
-        await Patience.UntilAsync("nothing of the VM is left", SettleWithin, () => Task.FromResult(
-            _outside.Machines().Count > 0 || _outside.MemoryEntries().Count > 0 ? "A QEMU process or a memory file is left." : null), cancellation);
     }
 
     private Task GrowsAsync(string host, string what, CancellationToken cancellation) => _outside.GrowsAsync(host, what, GrowWithin, cancellation);
