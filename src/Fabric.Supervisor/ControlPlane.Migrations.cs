@@ -18,7 +18,7 @@ public sealed partial class ControlPlane
             throw new FabricException(ErrorCodes.InvalidArgument, $"With the limits {limits} nothing may ever move.", "Leave them out: only evacuations give some.");
         if (request.RequestId is { } id && _services.Board.MigrationOfRequest(id) is { } already)
             return Report(already);
-        RequireVm(request.Vm);
+        RequireVmHere(request.Vm);
         await RequireHostAsync(request.Destination, cancellation);
         return Report(await _region.AskVmAsync<KnownState>(
             request.Vm, reply => new MigrateAsked(request.Destination, request.Options, request.RequestId, request.Batch is { } batch ? new BatchMembership(batch, request.Limits) : null, reply), cancellation));

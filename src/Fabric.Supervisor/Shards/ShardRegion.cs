@@ -18,7 +18,7 @@ namespace Fabric.Supervisor.Shards;
 internal sealed class ShardRegion(ActorSystem actors, ControlServices services, ShardMap map, ShardReader reader, IMigrationStarter? starter) : IShardOwner, IMigrationStarter
 {
     /// <summary>What was read of a shard that is held elsewhere counts as known for so long.</summary>
-    private static readonly TimeSpan OldestReading = TimeSpan.FromSeconds(5);
+    public static readonly TimeSpan OldestReading = TimeSpan.FromSeconds(5);
 
     /// <summary>How long a shard's actors get to stop after its tenure ended.</summary>
     private static readonly TimeSpan StopDeadline = TimeSpan.FromSeconds(15);
@@ -41,6 +41,15 @@ internal sealed class ShardRegion(ActorSystem actors, ControlServices services, 
     public FabricError? Unread(string? key) => (key is null ? map.All : [map.Of(key)])
         .Select(shard => _read.TryGetValue(shard, out var tenure) && tenure.Held ? null : reader.Unread(shard, OldestReading))
         .FirstOrDefault(static unread => unread is not null);
+
+    /// <summary>What the board shows of the shard of <paramref name="key"/> is what its actors here say.</summary>
+    /// <exception cref="FabricException">not-held.</exception>
+    public void RequireRead(string key)
+    {
+        var shard = map.Of(key);
+        if (!_read.TryGetValue(shard, out var tenure) || !tenure.Held)
+            throw NotHeld(shard, key);
+    }
 
     /// <summary>All that can be known of every shard is on the board, from its actors here or from reading.</summary>
     public bool AllRead => map.All.All(shard => (_read.TryGetValue(shard, out var tenure) && tenure.Held) || reader.HasRead(shard));
@@ -87,6 +96,9 @@ internal sealed class ShardRegion(ActorSystem actors, ControlServices services, 
         var shard = map.Of(key);
         return _shards.TryGetValue(shard, out var held) && held.Tenure.Held
             ? held.Actor.AskAsync(message, services.Options.Ask, services.Time, cancellation)
-            : throw new FabricException(ErrorCodes.NotHeld, $"Shard {shard.Value}, which keeps '{key}', is not held by this control node now.", "Try again in a few seconds.");
+            : throw NotHeld(shard, key);
     }
+
+    private static FabricException NotHeld(ShardId shard, string key) =>
+        new(ErrorCodes.NotHeld, $"Shard {shard.Value}, which keeps '{key}', is not held by this control node now.", "Try again in a few seconds.");
 }

@@ -75,6 +75,8 @@ public class ChaosCluster : IAsyncLifetime
         {
             if (_parts is not null)
             {
+                foreach (string machine in Machines())
+                    say(machine);
                 foreach (string member in Members)
                     say($"{member}:\n{Local.LogTail(member, 60)}");
             }
@@ -173,10 +175,21 @@ public class ChaosCluster : IAsyncLifetime
             {
                 // By the attempt before.
             }
+            catch (FabricException failed) when (Machines() is { Count: > 0 } machines)
+            {
+                return $"{failed.Message} There is {string.Join("; ", machines)}.";
+            }
 
             return null;
         },
         cancellation);
+
+    /// <summary>The QEMU processes of the cluster, by what their command lines say of the VM and its host.</summary>
+    private List<string> Machines() =>
+    [
+        .. LeftOvers.Machines(Local.Directory, Local.Record.MemoryDirectory, Local.Record.MemoryPrefix).Select(static process => (process.ProcessId, Words: LeftOvers.CommandLine(process.ProcessId).Replace('\0', ' ')))
+            .Select(static machine => $"QEMU {machine.ProcessId} {machine.Words[..Math.Min(machine.Words.Length, 300)]}"),
+    ];
 
     /// <summary>Asks with one request id until there is an answer: a node or the database may be killed meanwhile, and a request said twice is one.</summary>
     internal async Task<MigrationId> MigrateAsync(MigrateRequest request, TimeSpan within, CancellationToken cancellation)
@@ -227,7 +240,7 @@ public class ChaosCluster : IAsyncLifetime
             : null), cancellation);
     }
 
-    /// <summary>A guest that is its own oracle and never rests.</summary>
+    /// <summary>A guest that is its own oracle and rests between two passes over its memory, until the next hundredth of a second.</summary>
     internal VmSpec BootBlockVm(VmName name) => new() { Name = name, Accelerator = Accelerator.Tcg, MemoryBytes = 64 * ByteSize.Mebi, Disks = [new DiskSpec(Disk, Shared: true)] };
 
     /// <summary>What still has to come back after the row before; null: all is as after the start.</summary>

@@ -170,7 +170,8 @@ internal sealed class ChaosRun : IAsyncDisposable
         }
         else
         {
-            Assert.True(_outside.Machines().All(m => !Outside.Computes(m)), "A machine of the dead VM computes.");
+            foreach (var machine in _outside.Machines())
+                Assert.False(await Outside.ComputesAsync(machine, cancellation), $"A machine of the dead VM computes at {machine.Host}.");
         }
 
         Assert.Null(_watch.Violation);

@@ -74,17 +74,15 @@ internal sealed class Outside(LocalCluster cluster, VmName vm)
         }
     }
 
-    /// <summary>The guest never rests: a machine that runs has a thread that computes (state R) at one look of many.</summary>
-    internal static bool Computes(SeenMachine machine)
+    /// <summary>
+    /// Whether the guest gets anywhere: the kernel counts what its processors' threads have run, and the guest, which rests until the next hundredth of a second at most, uses several
+    /// milliseconds of this window. QEMU's other threads do not count: a machine that stands answers its agent all the same.
+    /// </summary>
+    internal static async Task<bool> ComputesAsync(SeenMachine machine, CancellationToken cancellation)
     {
-        const int looks = 200;
-        for (int i = 0; i < looks; i++)
-        {
-            if (Threads(machine.Process.ProcessId).Any(static state => state == 'R'))
-                return true;
-        }
-
-        return false;
+        var before = ProcessorsRan(machine.Process.ProcessId);
+        await Task.Delay(TimeSpan.FromMilliseconds(100), TimeProvider.System, cancellation);
+        return ProcessorsRan(machine.Process.ProcessId) - before > TimeSpan.FromMilliseconds(1);
     }
 
     private static byte[] Values(string ram)
@@ -99,23 +97,34 @@ internal sealed class Outside(LocalCluster cluster, VmName vm)
     /// <summary>Every thread is stopped.</summary>
     internal static bool Stands(int pid) => Threads(pid).All(static state => state == 'T');
 
+    /// <summary>Of the guest's processors together, since they were made. Zero when the process is gone.</summary>
+    private static TimeSpan ProcessorsRan(int pid) => new(Tasks(pid).Where(static task => Read(task, "comm").StartsWith("CPU ", StringComparison.Ordinal))
+        .Sum(static task => long.TryParse(Read(task, "schedstat").Split(' ')[0], NumberStyles.None, CultureInfo.InvariantCulture, out long nanoseconds) ? nanoseconds / TimeSpan.NanosecondsPerTick : 0));
+
     /// <summary>The state of each thread: R computes, S waits, T stopped. Empty when the process is gone.</summary>
-    private static List<char> Threads(int pid)
+    private static List<char> Threads(int pid) => [.. Tasks(pid).Select(static task => Read(task, "stat")).Where(static stat => stat.Length > 0).Select(static stat => stat[stat.LastIndexOf(')') + 2])];
+
+    private static string[] Tasks(int pid)
     {
-        var states = new List<char>();
         try
         {
-            foreach (string task in Directory.EnumerateDirectories($"/proc/{pid.ToString(CultureInfo.InvariantCulture)}/task"))
-            {
-                string stat = File.ReadAllText(Path.Combine(task, "stat"));
-                states.Add(stat[stat.LastIndexOf(')') + 2]);
-            }
+            return Directory.GetDirectories($"/proc/{pid.ToString(CultureInfo.InvariantCulture)}/task");
         }
         catch (IOException)
         {
-            // It ended between two looks.
+            return []; // it ended between two looks
         }
+    }
 
-        return states;
+    private static string Read(string task, string file)
+    {
+        try
+        {
+            return File.ReadAllText(Path.Combine(task, file));
+        }
+        catch (IOException)
+        {
+            return ""; // as above
+        }
     }
 }

@@ -9,17 +9,19 @@ internal static class Patience
 {
     private static readonly TimeSpan Between = TimeSpan.FromMilliseconds(25);
 
-    /// <summary>Until <paramref name="problem"/> says null; fails with what it said last.</summary>
+    /// <summary>Until <paramref name="problem"/> says null; fails with what it said last, and first where that was something else.</summary>
     internal static async Task UntilAsync(string what, TimeSpan within, Func<Task<string?>> problem, CancellationToken cancellation)
     {
         long began = TimeProvider.System.GetTimestamp();
+        string? first = null;
         while (true)
         {
             string? last = await Ask(problem);
             if (last is null)
                 return;
+            first ??= last;
             if (TimeProvider.System.GetElapsedTime(began) > within)
-                Assert.Fail($"Not within {within.TotalSeconds:0} s: {what}. {last}");
+                Assert.Fail($"Not within {within.TotalSeconds:0} s: {what}. {last}{(first == last ? "" : $" At first: {first}")}");
             await Task.Delay(Between, TimeProvider.System, cancellation);
         }
     }

@@ -76,6 +76,24 @@ public sealed class ControlClusterTests : IDisposable
         Assert.Equal(inGoodOrder ? MemberState.Left : MemberState.Dead, left[0].Members.View.Find(gone.Id)!.State);
     }
 
+    /// <summary>Its reading is old when another node has just made the VM; whoever deletes takes "there is none" as the end of it.</summary>
+    [Fact]
+    public async Task A_node_that_only_reads_a_shard_leaves_it_to_the_holder_to_say_that_a_vm_does_not_exist()
+    {
+        await using var nodes = await StartAsync(_folder);
+        Node[] all = [await nodes.JoinAsync("c1"), await nodes.JoinAsync("c2")];
+        var unknown = VmName.Parse("nobody-made-it");
+        foreach (var node in all)
+        {
+            await node.Here.RefreshAsync(default);
+            bool holds = ShardPlacement.Of(node.Members.View, new ShardMap(Options.Shards).Of("vm/" + unknown))!.Node == node.Id;
+            string expected = holds ? ErrorCodes.NotFound : ErrorCodes.NotHeld;
+            Assert.Equal(expected, await CodeAsync(() => node.Here.DeleteVmAsync(unknown, false, default)));
+            Assert.Equal(expected, await CodeAsync(() => node.Here.MigrateAsync(new MigrateRequest(unknown, Beta, new MigrationOptions { Mode = MigrationMode.PreCopy }, null), default)));
+            Assert.Equal(ErrorCodes.NotFound, await CodeAsync(() => node.Everywhere.DeleteVmAsync(unknown, false, default)));
+        }
+    }
+
     [Fact]
     public async Task An_evacuation_moves_vms_whose_shards_are_at_other_nodes()
     {
