@@ -142,11 +142,13 @@ public class ChaosCluster : IAsyncLifetime
         Assert.Empty(left);
     }
 
+    internal Task<T> AskAsync<T>(Func<ControlClient, CancellationToken, Task<T>> question, CancellationToken cancellation) => AskAsync(question, AnswerWithin, cancellation);
+
     /// <summary>Asks the first control node that lives.</summary>
-    internal async Task<T> AskAsync<T>(Func<ControlClient, CancellationToken, Task<T>> question, CancellationToken cancellation)
+    internal async Task<T> AskAsync<T>(Func<ControlClient, CancellationToken, Task<T>> question, TimeSpan within, CancellationToken cancellation)
     {
         int at = Local.Controls.TakeWhile(name => name == _frozen || Local.ProcessOf(name) is null).Count();
-        using var deadline = new CancellationTokenSource(AnswerWithin, TimeProvider.System);
+        using var deadline = new CancellationTokenSource(within, TimeProvider.System);
         using var either = CancellationTokenSource.CreateLinkedTokenSource(cancellation, deadline.Token);
         try
         {
@@ -154,7 +156,7 @@ public class ChaosCluster : IAsyncLifetime
         }
         catch (OperationCanceledException late) when (!cancellation.IsCancellationRequested)
         {
-            throw new FabricException(ErrorCodes.DeadlineExceeded, $"'{Local.Controls[at]}' gave no answer within {AnswerWithin.TotalSeconds:0} s.", null, late);
+            throw new FabricException(ErrorCodes.DeadlineExceeded, $"'{Local.Controls[at]}' gave no answer within {within.TotalSeconds:0} s.", null, late);
         }
     }
 

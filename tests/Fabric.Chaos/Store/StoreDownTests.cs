@@ -24,6 +24,9 @@ public sealed class StoreDownTests(TrioCluster cluster, ITestOutputHelper output
     /// <summary>A heartbeat comes every 250 ms; many guests share the machine's processors with everything else.</summary>
     private static readonly TimeSpan SilentAtMost = TimeSpan.FromSeconds(3);
 
+    /// <summary>A third of the client's patience.</summary>
+    private static readonly TimeSpan RefusedWithin = TimeSpan.FromSeconds(40);
+
     /// <summary>Of a heartbeat's line, which is some 110 bytes: five seconds of them.</summary>
     private const int SteadyBytes = 20 * 110;
 
@@ -114,12 +117,15 @@ public sealed class StoreDownTests(TrioCluster cluster, ITestOutputHelper output
         Assert.All(guests, static g => Assert.InRange(g.LongestSilence, TimeSpan.Zero, SilentAtMost));
     }
 
-    /// <summary>What an operator hears who asks for something new meanwhile: an error of the control node, before the client's own patience ends.</summary>
+    /// <summary>
+    /// What an operator hears who asks for something new meanwhile: an error of the control node, long before the client's own patience ends. It comes after the router's patience and one
+    /// attempt, which may wait for the end of a lease.
+    /// </summary>
     private async Task RefusedAsync(CancellationToken cancellation)
     {
         long asked = TimeProvider.System.GetTimestamp();
         var error = (await Assert.ThrowsAsync<FabricException>(
-            () => cluster.AskAsync(static (client, late) => client.SetCordonedAsync(HostName.Parse(Step.Source), cordoned: true, reason: null, late), cancellation))).Error;
+            () => cluster.AskAsync(static (client, late) => client.SetCordonedAsync(HostName.Parse(Step.Source), cordoned: true, reason: null, late), RefusedWithin, cancellation))).Error;
         output.WriteLine($"a request was told after {TimeProvider.System.GetElapsedTime(asked).TotalSeconds:0.0} s: {error}");
         Assert.NotEqual(ErrorCodes.DeadlineExceeded, error.Code);
     }
