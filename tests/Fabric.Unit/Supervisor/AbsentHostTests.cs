@@ -141,6 +141,4 @@ public sealed class AbsentHostTests
 
         Assert.Equal("lost", (await bench.EndOfAsync(begun.Id)).State);
     }
-
-    private static async Task<string> CodeAsync(Func<Task> ask) => (await Assert.ThrowsAsync<FabricException>(ask)).Error.Code;
 }

@@ -98,6 +98,9 @@ internal sealed class ControlBench : IAsyncDisposable
 
     public Task Register(ModelAgent agent) => Control.RegisterHostAsync(Registration(agent), default);
 
+    /// <summary>Of the refusal.</summary>
+    public static async Task<string> CodeAsync(Func<Task> ask) => (await Assert.ThrowsAsync<FabricException>(ask)).Error.Code;
+
     public static HostRegistration Registration(ModelAgent agent) =>
         new(agent.Name, agent.Incarnation, new Uri("http://127.0.0.1:7070"), agent.Data, agent.MemoryBytes, 4, [MachineKind.Synthetic], "test");
 
