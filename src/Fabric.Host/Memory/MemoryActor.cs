@@ -1,7 +1,7 @@
 // One VM's memory on this host: owns the streams that pages take, in either direction, and nothing else does.
 //
-//   source:       BeginPush → connecting → pushing ─(StopRounds)→ still ─FinishAndPass→ still ─ServePulling→ serving → none
-//                                                                                           serving ⇄ reconnecting
+//   source:       BeginPush → connecting → pushing ─(StopRounds)→ still ─FinishStopped, PassToken→ still ─ServePulling→ serving → none
+//                                                                                                 serving ⇄ reconnecting
 //   destination:  ExpectIncoming → receiving → none
 //                                  receiving ─broke→ closing → receiving
 //
@@ -47,7 +47,8 @@ internal sealed partial class MemoryActor(IActorRef<VmMessage> vm, IDataPlane pl
         {
             case BeginPush m: OnBeginPush(m); break;
             case StopRounds m: OnStopRounds(m); break;
-            case FinishAndPass m: WithStill(m.Reply, (transfer, stopping) => FinishAndPassAsync(transfer, m, Context.Time, stopping)); break;
+            case FinishStopped m: WithStill(m.Reply, (transfer, stopping) => FinishAsync(transfer, m, stopping)); break;
+            case PassToken m: WithStill(m.Reply, (transfer, stopping) => transfer.PassTokenAsync(m.Epoch, stopping)); break;
             case ServePulling: OnServePulling(); break;
             case ResumeServing m: OnResumeServing(m); break;
             case EndOutgoing: LeaveOutgoing(new OutgoingState.None()); break;
@@ -138,17 +139,10 @@ internal sealed partial class MemoryActor(IActorRef<VmMessage> vm, IDataPlane pl
             });
     }
 
-    /// <summary>Up to the gate it may be called off; after it the token is on its way, and the only end is the destination's word.</summary>
-    private static async Task<TokenPassed> FinishAndPassAsync(IOutgoingTransfer transfer, FinishAndPass m, TimeProvider time, CancellationToken stopping)
+    private static async Task FinishAsync(IOutgoingTransfer transfer, FinishStopped m, CancellationToken stopping)
     {
-        using (var either = CancellationTokenSource.CreateLinkedTokenSource(m.Cancellation, stopping))
-            await transfer.FinishStoppedAsync(m.Kind, m.DeviceState, either.Token);
-        await m.Recorded;
-        m.Cancellation.ThrowIfCancellationRequested();
-        long ready = time.GetTimestamp();
-        if (!m.Gate.TryPass())
-            throw new OperationCanceledException("The hand-over was called off.");
-        return new TokenPassed(ready, await transfer.PassTokenAsync(m.Epoch, stopping));
+        using var either = CancellationTokenSource.CreateLinkedTokenSource(m.Cancellation, stopping);
+        await transfer.FinishStoppedAsync(m.Kind, m.DeviceState, either.Token);
     }
 
     /// <summary>Disposing joins threads and closes sockets: not on the actor's turn.</summary>

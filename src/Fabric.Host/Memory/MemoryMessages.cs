@@ -16,31 +16,10 @@ internal sealed record BeginPush(OutgoingRoute Route, MigrationOptions Options, 
 /// <summary>Source: finish the round under way and start no other. Answered when the stream is quiet.</summary>
 internal sealed record StopRounds(HandOverKind Kind, IReply<bool> Reply) : MemoryMessage;
 
-/// <summary>
-/// Source, VM stopped: sends the rest (<see cref="IOutgoingTransfer.FinishStoppedAsync"/>), and passes the run token as soon as the destination would take it, if <paramref name="Recorded"/>
-/// has ended well and the gate is still open. One message, since between its two halves the guest stands and every hop is downtime.
-/// </summary>
-/// <param name="Recorded">Ends when <c>token-sent</c> is durable.</param>
-internal sealed record FinishAndPass(
-    HandOverKind Kind, Task<byte[]> DeviceState, Task Recorded, TokenGate Gate, Epoch Epoch, IReply<TokenPassed> Reply, CancellationToken Cancellation) : MemoryMessage;
+/// <summary>Source, VM stopped: see <see cref="IOutgoingTransfer.FinishStoppedAsync"/>.</summary>
+internal sealed record FinishStopped(HandOverKind Kind, Task<byte[]> DeviceState, IReply<bool> Reply, CancellationToken Cancellation) : MemoryMessage;
 
-/// <summary>Timestamps: when the destination would take the token, and since when the VM runs there.</summary>
-internal sealed record TokenPassed(long Ready, long Runs);
-
-/// <summary>
-/// Between the hand-over, which may give up, and whoever passes the token for it: the first of the two closes the gate for the other. A hand-over that has closed it may let the VM run on here,
-/// for the token will not leave any more; one that comes too late does not know what became of it. Any thread.
-/// </summary>
-internal sealed class TokenGate
-{
-    private int _closed; // 0: open; 1: the token leaves; 2: it never will
-
-    /// <summary>Called right before the token is sent. False: never send it.</summary>
-    internal bool TryPass() => Interlocked.CompareExchange(ref _closed, 1, 0) == 0;
-
-    /// <summary>False: the token has left, or is about to.</summary>
-    internal bool TryWithdraw() => Interlocked.CompareExchange(ref _closed, 2, 0) != 1;
-}
+internal sealed record PassToken(Epoch Epoch, IReply<long> Reply) : MemoryMessage;
 
 /// <summary>Source: answer what the destination misses, over the present stream.</summary>
 internal sealed record ServePulling : MemoryMessage;

@@ -23,6 +23,7 @@ internal sealed partial class HandOverOperation(
     private long _stood;
     private long _stopped;
     private long _saved;
+    private long _ready;
 
     /// <param name="stopLimit">Longest time that the guest may stand before the token has left; then the hand-over is called off.</param>
     internal async Task<HandOverOutcome> RunAsync(MigrationId migration, Epoch epoch, HandOverKind kind, TimeSpan stopLimit, CancellationToken cancellation)
@@ -34,70 +35,62 @@ internal sealed partial class HandOverOperation(
             // Not earlier: it would use its memory again. What it is given back are holes until it does.
             if (lent is { } bytes)
                 await balloon.AskAsync<BalloonMessage, bool>(reply => new GiveBack(machine, bytes, reply), BalloonDeadline, time, cancellation);
+            using var deadline = new CancellationTokenSource(stopLimit, time);
+            using var either = CancellationTokenSource.CreateLinkedTokenSource(cancellation, deadline.Token);
+            await StopAndCopyAsync(migration, epoch, kind, stopLimit, either.Token);
         }
         catch (Exception e) when (e is FabricException or OperationCanceledException or IOException)
         {
             return new HandOverOutcome.NotSent(MemoryActor.Describe(e));
         }
 
-        using var deadline = new CancellationTokenSource(stopLimit, time);
-        using var either = CancellationTokenSource.CreateLinkedTokenSource(cancellation, deadline.Token);
-        var gate = new TokenGate();
         try
         {
-            var passed = await StopAndPassAsync(migration, epoch, kind, stopLimit, gate, either.Token);
+            long runs = await memory.AskAsync<MemoryMessage, long>(reply => new PassToken(epoch, reply), TokenDeadline, time, CancellationToken.None);
             // An upper bound: it counts the way of the word that they run.
-            var downtime = time.GetElapsedTime(_stood, passed.Runs);
+            var downtime = time.GetElapsedTime(_stood, runs);
             LogPassed(
-                machine.Spec.Name.Value, downtime.TotalMilliseconds, Ms(_stood, _stopped), Ms(_stopped, _saved), Ms(_saved, passed.Ready), Ms(passed.Ready, passed.Runs));
+                machine.Spec.Name.Value, downtime.TotalMilliseconds, Ms(_stood, _stopped), Ms(_stopped, _saved), Ms(_saved, _ready), Ms(_ready, runs));
             return new HandOverOutcome.Passed(downtime);
         }
         catch (Exception e) when (e is FabricException or OperationCanceledException or IOException)
         {
-            return gate.TryWithdraw() ? new HandOverOutcome.NotSent(MemoryActor.Describe(e)) : new HandOverOutcome.Unknown(MemoryActor.Describe(e));
+            return new HandOverOutcome.Unknown(MemoryActor.Describe(e));
         }
     }
 
-    /// <summary>Stops the guest, and returns when it runs at the destination.</summary>
-    private async Task<TokenPassed> StopAndPassAsync(MigrationId migration, Epoch epoch, HandOverKind kind, TimeSpan stopLimit, TokenGate gate, CancellationToken cancellation)
+    /// <summary>Returns when the destination would accept the token and <c>token-sent</c> is durable here.</summary>
+    private async Task StopAndCopyAsync(MigrationId migration, Epoch epoch, HandOverKind kind, TimeSpan stopLimit, CancellationToken cancellation)
     {
         long began = _stood = time.GetTimestamp();
         var state = await machine.StopAndSaveAsync(releaseDisks: true, cancellation);
         _stopped = time.GetTimestamp();
         if (machine.StandsSince is { } stands && stands > began && stands < _stopped)
             _stood = stands;
-        var recorded = RecordAsync(state, migration, epoch, cancellation);
-        var passing = memory.AskAsync<MemoryMessage, TokenPassed>(
-            reply => new FinishAndPass(kind, state, recorded, gate, epoch, reply, cancellation), stopLimit + TokenDeadline, time, CancellationToken.None);
+        var finished = memory.AskAsync<MemoryMessage, bool>(reply => new FinishStopped(kind, state, reply, cancellation), stopLimit, time, cancellation);
         try
         {
-            return await passing.WaitAsync(cancellation);
-        }
-        catch (OperationCanceledException) when (cancellation.IsCancellationRequested && !gate.TryWithdraw())
-        {
-            return await passing; // it came too late: the token is on its way, and only the destination can say what became of it
+            // Written while the destination takes the last pages and loads: the sync costs the guest nothing.
+            await state;
+            _saved = time.GetTimestamp();
+            await vm.AskAsync<VmMessage, bool>(reply => new RecordTokenSent(migration, epoch, reply), RecordDeadline, time, cancellation);
         }
         catch
         {
-            await ObserveAsync(recorded);
+            await ObserveAsync(finished);
             throw;
         }
+
+        await finished;
+        _ready = time.GetTimestamp();
     }
 
-    /// <summary>Written while the destination takes the last pages and loads: the sync costs the guest nothing.</summary>
-    private async Task RecordAsync(Task<byte[]> state, MigrationId migration, Epoch epoch, CancellationToken cancellation)
-    {
-        await state;
-        _saved = time.GetTimestamp();
-        await vm.AskAsync<VmMessage, bool>(reply => new RecordTokenSent(migration, epoch, reply), RecordDeadline, time, cancellation);
-    }
-
-    /// <summary>A record that is still being written must be out of the way before the VM's actor hears of the end; its own failure adds nothing to the first one.</summary>
-    private static async Task ObserveAsync(Task recorded)
+    /// <summary>The stream must be out of the way before the VM is continued; its own failure adds nothing to the first one.</summary>
+    private static async Task ObserveAsync(Task finished)
     {
         try
         {
-            await recorded;
+            await finished;
         }
         catch (Exception e) when (e is FabricException or OperationCanceledException or IOException)
         {
