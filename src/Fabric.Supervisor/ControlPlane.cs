@@ -226,13 +226,18 @@ public sealed partial class ControlPlane : IControlPlane, IAsyncDisposable
         }
     }
 
-    /// <summary>For those who only ask.</summary>
-    private VmState RequireVm(VmName vm) =>
-        _services.Board.Vm(vm) is { Status: not VmStatus.Absent } known ? known : throw Missing("vm/" + vm, $"There is no VM '{vm}'.", "fabric vm list");
+    /// <summary>A shard that is still being read is as one that nobody holds: whoever can ask another node does.</summary>
+    private VmState RequireVm(VmName vm)
+    {
+        if (_services.Board.Vm(vm) is { Status: not VmStatus.Absent } known)
+            return known;
+        var missing = Missing("vm/" + vm, $"There is no VM '{vm}'.", "fabric vm list").Error;
+        throw new FabricException(missing.Code == ErrorCodes.Unreachable ? missing with { Code = ErrorCodes.NotHeld } : missing);
+    }
 
     /// <summary>
     /// For commands, which say "not found" only where the shard is held: a reading of another's shard is up to <see cref="ShardRegion.OldestReading"/> old, and whoever deletes
-    /// a VM takes that answer as the end of it. A shard that is still being read is as one that nobody holds: whoever passes commands on waits and asks again.
+    /// a VM takes that answer as the end of it.
     /// </summary>
     private void RequireVmHere(VmName vm)
     {

@@ -39,7 +39,7 @@ internal sealed class ShardRegion(ActorSystem actors, ControlServices services, 
     /// Why nothing can be said yet about what is not on the board, or null when everything was read: of the shard that keeps <paramref name="key"/>, or of all.
     /// </summary>
     public FabricError? Unread(string? key) => (key is null ? map.All : [map.Of(key)])
-        .Select(shard => _read.TryGetValue(shard, out var tenure) && tenure.Held ? null : reader.Unread(shard, OldestReading))
+        .Select(shard => IsReadHere(shard) ? null : reader.Unread(shard, OldestReading))
         .FirstOrDefault(static unread => unread is not null);
 
     /// <summary>What the board shows of the shard of <paramref name="key"/> is what its actors here say.</summary>
@@ -47,12 +47,12 @@ internal sealed class ShardRegion(ActorSystem actors, ControlServices services, 
     public void RequireRead(string key)
     {
         var shard = map.Of(key);
-        if (!_read.TryGetValue(shard, out var tenure) || !tenure.Held)
+        if (!IsReadHere(shard))
             throw NotHeld(shard, key);
     }
 
     /// <summary>All that can be known of every shard is on the board, from its actors here or from reading.</summary>
-    public bool AllRead => map.All.All(shard => (_read.TryGetValue(shard, out var tenure) && tenure.Held) || reader.HasRead(shard));
+    public bool AllRead => map.All.All(shard => IsReadHere(shard) || reader.HasRead(shard));
 
     /// <summary>Tells a VM's ledger, if it is kept here, that a host shows something of the VM that is over. May be lost: it is said again.</summary>
     public void HostShows(VmName vm, HostName host)
@@ -98,6 +98,8 @@ internal sealed class ShardRegion(ActorSystem actors, ControlServices services, 
             ? held.Actor.AskAsync(message, services.Options.Ask, services.Time, cancellation)
             : throw NotHeld(shard, key);
     }
+
+    private bool IsReadHere(ShardId shard) => _read.TryGetValue(shard, out var tenure) && tenure.Held;
 
     private static FabricException NotHeld(ShardId shard, string key) =>
         new(ErrorCodes.NotHeld, $"Shard {shard.Value}, which keeps '{key}', is not held by this control node now.", "Try again in a few seconds.");

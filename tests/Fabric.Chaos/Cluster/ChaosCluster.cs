@@ -142,9 +142,9 @@ public class ChaosCluster : IAsyncLifetime
         Assert.Empty(left);
     }
 
+    /// <summary>Asks the first control node that lives.</summary>
     internal Task<T> AskAsync<T>(Func<ControlClient, CancellationToken, Task<T>> question, CancellationToken cancellation) => AskAsync(question, AnswerWithin, cancellation);
 
-    /// <summary>Asks the first control node that lives.</summary>
     internal async Task<T> AskAsync<T>(Func<ControlClient, CancellationToken, Task<T>> question, TimeSpan within, CancellationToken cancellation)
     {
         int at = Local.Controls.TakeWhile(name => name == _frozen || Local.ProcessOf(name) is null).Count();
@@ -186,12 +186,18 @@ public class ChaosCluster : IAsyncLifetime
         },
         cancellation);
 
-    /// <summary>The QEMU processes of the cluster, by what their command lines say of the VM and its host.</summary>
+    /// <summary>The command lines of the cluster's QEMU processes, which name the VM, its host and its folder in memory.</summary>
     private List<string> Machines() =>
-    [
-        .. LeftOvers.Machines(Local.Directory, Local.Record.MemoryDirectory, Local.Record.MemoryPrefix).Select(static process => (process.ProcessId, Words: LeftOvers.CommandLine(process.ProcessId).Replace('\0', ' ')))
-            .Select(static machine => $"QEMU {machine.ProcessId} {machine.Words[..Math.Min(machine.Words.Length, 300)]}"),
-    ];
+        [.. LeftOvers.Machines(Local.Directory, Local.Record.MemoryDirectory, Local.Record.MemoryPrefix).Select(static process => LeftOvers.CommandLine(process.ProcessId).Replace('\0', ' '))];
+
+    /// <summary>What is left of a VM that was deleted: a machine, or anything in memory that is not the folder of a machine that runs, of whatever VM or migration. Null: nothing.</summary>
+    private string? LeftOf(Outside deleted)
+    {
+        if (deleted.Machines() is { Count: > 0 } machines)
+            return $"A machine at {string.Join(", ", machines.Select(static m => m.Host))}.";
+        var others = Machines();
+        return deleted.MemoryEntries().FirstOrDefault(entry => !others.Any(command => command.Contains(entry + "/", StringComparison.Ordinal))) is { } left ? $"'{left}'." : null;
+    }
 
     /// <summary>Asks with one request id until there is an answer: a node or the database may be killed meanwhile, and a request said twice is one.</summary>
     internal async Task<MigrationId> MigrateAsync(MigrateRequest request, TimeSpan within, CancellationToken cancellation)
@@ -236,10 +242,7 @@ public class ChaosCluster : IAsyncLifetime
             return null;
         }, cancellation);
         var outside = new Outside(Local, vm);
-        await Patience.UntilAsync($"nothing of VM '{vm}' is left", AnswerWithin, () => Task.FromResult(
-            outside.Machines() is { Count: > 0 } machines ? $"A machine at {string.Join(", ", machines.Select(static m => m.Host))}."
-            : outside.MemoryEntries().FirstOrDefault(e => Path.GetFileName(e).StartsWith($"fabric-{vm}-", StringComparison.Ordinal)) is { } file ? $"'{file}'."
-            : null), cancellation);
+        await Patience.UntilAsync($"nothing of VM '{vm}' is left", AnswerWithin, () => Task.FromResult(LeftOf(outside)), cancellation);
     }
 
     /// <summary>A guest that is its own oracle and rests between two passes over its memory, until the next hundredth of a second.</summary>

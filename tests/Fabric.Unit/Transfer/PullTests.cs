@@ -221,7 +221,7 @@ public sealed class PullTests
         Assert.Empty(pair.Differences());
     }
 
-    /// <summary>One round, and then the guest writes every page again before it is handed over: all of them are to be pulled.</summary>
+    /// <summary>Until so many more pages have come, or the serving is over.</summary>
     private static async Task SomeArriveAsync(TransferPair pair, long pages, Task serving)
     {
         long until = pair.Pull.ArrivedCount + pages;
@@ -229,6 +229,7 @@ public sealed class PullTests
             await Task.Yield();
     }
 
+    /// <summary>One round, and then the guest writes every page again before it is handed over: all of them are to be pulled.</summary>
     private static async Task PushAndRewriteAsync(TransferPair pair)
     {
         await pair.Outgoing.PushRoundAsync(default);
