@@ -19,6 +19,7 @@ public static unsafe partial class SocketIo
 {
     private const int MessageWaitAll = 0x100;
     private const int MessageNoSignal = 0x4000;
+    private const int MessageMore = 0x8000;
     private const int GetFlags = 3;
     private const int SetFlags = 4;
     private const int NonBlocking = 0x800;
@@ -92,12 +93,15 @@ public static unsafe partial class SocketIo
     }
 
     /// <summary>One gathered send; strikes off what was taken. Returns the bytes moved, or a negative errno.</summary>
-    public static long Send(int descriptor, SocketIoVectors areas)
+    /// <param name="descriptor">A connected socket.</param>
+    /// <param name="areas">What is sent, in order.</param>
+    /// <param name="more">More follows at once: the kernel need not send, nor wake the reader for, what fills no segment.</param>
+    public static long Send(int descriptor, SocketIoVectors areas, bool more = false)
     {
         ArgumentNullException.ThrowIfNull(areas);
         MessageHeader message = new() { Vectors = areas.Head, VectorCount = (nuint)areas.Count };
         // SAFETY: the areas' owner keeps them mapped during the call; the header lives on this frame.
-        nint moved = Libc.SendMessage(descriptor, &message, MessageNoSignal);
+        nint moved = Libc.SendMessage(descriptor, &message, MessageNoSignal | (more ? MessageMore : 0));
         return Finish(moved, areas);
     }
 

@@ -286,6 +286,7 @@ internal sealed partial class QemuMachine : IMachine
     [LoggerMessage(Level = LogLevel.Information, Message = "VM {Vm}: {Sentence}")]
     private partial void LogExited(string vm, string sentence);
 
-    [LoggerMessage(Level = LogLevel.Information, Message = "VM {Vm}: device state of {Bytes} bytes loaded in {Milliseconds} ms")]
+    // The guest stands while this is written, and a line costs a third of a millisecond.
+    [LoggerMessage(Level = LogLevel.Debug, Message = "VM {Vm}: device state of {Bytes} bytes loaded in {Milliseconds} ms")]
     private partial void LogLoaded(string vm, int bytes, double milliseconds);
 }

@@ -77,8 +77,12 @@ internal sealed class DataChannel : IDisposable
     public bool TryReadPath(out PathReading path) => SocketIo.TryReadPath(_descriptor, out path);
 
     /// <summary>Sends a frame without pages. The body is copied; it has at most <see cref="FrameHeader.SmallBody"/> bytes.</summary>
+    /// <param name="kind">What it is.</param>
+    /// <param name="argument">As its kind says.</param>
+    /// <param name="body">What it says.</param>
+    /// <param name="more">Another frame follows at once, and this one may wait for it.</param>
     /// <exception cref="FabricException">unreachable; deadline-exceeded.</exception>
-    public void Send(FrameKind kind, ulong argument = 0, ReadOnlySpan<byte> body = default)
+    public void Send(FrameKind kind, ulong argument = 0, ReadOnlySpan<byte> body = default, bool more = false)
     {
         lock (_sendGate)
         {
@@ -86,7 +90,7 @@ internal sealed class DataChannel : IDisposable
             Seal(new FrameHeader(kind, 0, 0, body.Length, _sendSequence++, argument, 0));
             _outAreas.Clear();
             _outAreas.Add(Marshal.UnsafeAddrOfPinnedArrayElement(_out, 0), FrameHeader.Size + body.Length);
-            SendAreas();
+            SendAreas(more);
         }
     }
 
@@ -220,13 +224,13 @@ internal sealed class DataChannel : IDisposable
         (header with { Check = check }).Write(_out);
     }
 
-    private void SendAreas()
+    private void SendAreas(bool more = false)
     {
         long bytes = _outAreas.Bytes;
         long began = _time.GetTimestamp();
         while (_outAreas.Bytes > 0)
         {
-            long moved = SocketIo.Send(_descriptor, _outAreas);
+            long moved = SocketIo.Send(_descriptor, _outAreas, more);
             if (moved < 0 && moved is not (-Errno.TryAgain or -Errno.Interrupted))
                 throw Broken(-moved);
             if (_outAreas.Bytes > 0 && _time.GetElapsedTime(began) > _frameDeadline)

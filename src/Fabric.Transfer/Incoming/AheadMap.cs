@@ -15,23 +15,11 @@ internal sealed class AheadMap(IGuestMemory memory, PushBooks books, TransferLif
     private const int Least = 256;
 
     private readonly Lock _busy = new(); // held while it maps
-    private readonly SemaphoreSlim _wakes = new(0, 1);
+    private readonly Doorbell _barrier = new();
     private readonly CancellationTokenSource _off = new();
     private readonly TaskCompletionSource<bool> _ended = new(TaskCreationOptions.RunContinuationsAsynchronously);
 
-    public void Wake()
-    {
-        if (_wakes.CurrentCount > 0)
-            return;
-        try
-        {
-            _wakes.Release();
-        }
-        catch (SemaphoreFullException)
-        {
-            // Somebody else did.
-        }
-    }
+    public void Wake() => _barrier.Ring();
 
     public void Run()
     {
@@ -42,7 +30,7 @@ internal sealed class AheadMap(IGuestMemory memory, PushBooks books, TransferLif
             using var either = CancellationTokenSource.CreateLinkedTokenSource(_off.Token, life.Ended);
             while (true)
             {
-                _wakes.Wait(either.Token);
+                _barrier.Wait(either.Token);
                 lock (_busy)
                     Map(fresh, mapped, either.Token);
             }
@@ -73,7 +61,7 @@ internal sealed class AheadMap(IGuestMemory memory, PushBooks books, TransferLif
     /// <summary>After the thread's end.</summary>
     public void Dispose()
     {
-        _wakes.Dispose();
+        _barrier.Dispose();
         _off.Dispose();
     }
 

@@ -1,5 +1,6 @@
 using Fabric.Core;
 using Fabric.Migration;
+using Fabric.Transfer.Channels;
 using Fabric.Wire.Data;
 using Microsoft.Extensions.Logging;
 
@@ -11,7 +12,7 @@ public sealed partial class IncomingTransfer
     private volatile PullSink? _sink;
 
     // A fresh pull's trap is set.
-    private readonly ManualResetEventSlim _trapped = new();
+    private readonly Doorbell _trapped = new();
 
     // All pushed pages are in place. What is missing becomes a hole, holes are trapped, and only then may anything touch the memory.
     private void BeginPull(FinishBody finish)
@@ -38,7 +39,7 @@ public sealed partial class IncomingTransfer
             _digests.TakeKept(_books.Filled, _pullState);
         _pullState.Seal();
         Trap();
-        _trapped.Set();
+        _trapped.Ring();
     }
 
     private void BeginResumedPull()

@@ -31,9 +31,9 @@ internal abstract class BulkJob
 /// One dedicated thread per bulk connection, made once per transfer. A job is handed to all of them; while one is under way no other
 /// may be given.
 /// </summary>
-internal sealed class BulkWorkers
+internal sealed class BulkWorkers : IDisposable
 {
-    private readonly SemaphoreSlim[] _wake;
+    private readonly Doorbell[] _wake;
     private readonly PageSender[] _senders;
     private readonly TransferLife _life;
     private BulkJob? _job;
@@ -42,7 +42,7 @@ internal sealed class BulkWorkers
     {
         _senders = senders;
         _life = life;
-        _wake = [.. senders.Select(_ => new SemaphoreSlim(0))];
+        _wake = [.. senders.Select(static _ => new Doorbell())];
         for (int i = 0; i < senders.Length; i++)
         {
             int index = i;
@@ -57,8 +57,15 @@ internal sealed class BulkWorkers
     {
         job.Begin(_senders.Length);
         Volatile.Write(ref _job, job);
-        foreach (SemaphoreSlim wake in _wake)
-            wake.Release();
+        foreach (Doorbell wake in _wake)
+            wake.Ring();
+    }
+
+    /// <summary>After the end of the threads.</summary>
+    public void Dispose()
+    {
+        foreach (Doorbell wake in _wake)
+            wake.Dispose();
     }
 
     private void Loop(int index)

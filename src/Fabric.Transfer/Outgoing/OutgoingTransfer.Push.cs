@@ -114,7 +114,7 @@ public sealed partial class OutgoingTransfer
     private void SendState(byte[] state, HandOverKind kind)
     {
         for (int offset = 0; offset < state.Length; offset += FrameHeader.SmallBody)
-            SendControl(FrameKind.DeviceState, (ulong)offset, state.AsSpan(offset, Math.Min(FrameHeader.SmallBody, state.Length - offset)));
+            SendControl(FrameKind.DeviceState, (ulong)offset, state.AsSpan(offset, Math.Min(FrameHeader.SmallBody, state.Length - offset)), more: true);
         Span<byte> body = stackalloc byte[FinishBody.Size];
         bool pull = kind == HandOverKind.Pull;
         new FinishBody(pull, state.Length, Xxh3.Hash128(state), _barrier, pull ? _missingPages : 0).Write(body);

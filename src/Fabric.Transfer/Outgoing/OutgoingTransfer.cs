@@ -168,6 +168,7 @@ public sealed partial class OutgoingTransfer : IOutgoingTransfer
         await (_ahead ?? Task.CompletedTask).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
         await Task.Factory.StartNew(_life.Dispose, CancellationToken.None, TaskCreationOptions.LongRunning, TaskScheduler.Default);
         _channels.Dispose();
+        _workers.Dispose();
         foreach (PageSender sender in _senders)
             sender.Dispose();
         _kept?.Dispose();
@@ -218,12 +219,12 @@ public sealed partial class OutgoingTransfer : IOutgoingTransfer
     }
 
     // Sends from the caller's flow. A broken connection ends the transfer, as it does in a thread.
-    private void SendControl(FrameKind kind, ulong argument = 0, ReadOnlySpan<byte> body = default)
+    private void SendControl(FrameKind kind, ulong argument = 0, ReadOnlySpan<byte> body = default, bool more = false)
     {
         _life.ThrowIfOver();
         try
         {
-            _channels.Control.Send(kind, argument, body);
+            _channels.Control.Send(kind, argument, body, more);
         }
         catch (FabricException e)
         {

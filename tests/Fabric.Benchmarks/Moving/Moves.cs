@@ -7,6 +7,9 @@ namespace Fabric.Benchmarks.Moving;
 /// <summary>Migrations that are asked for and waited for, through the operators' API.</summary>
 internal static class Moves
 {
+    // Times are taken from records, so it may be long. Looking at each change would be work for the same processors, in the middle of what is measured.
+    private static readonly TimeSpan Look = TimeSpan.FromMilliseconds(200);
+
     /// <summary>Asks, and returns when nothing more happens by itself, however it ended.</summary>
     /// <exception cref="FabricException">deadline-exceeded; or what the API refuses.</exception>
     internal static async Task<MigrationReport> EndedAsync(ControlClient client, MigrateRequest request, TimeSpan within, TimeProvider time, CancellationToken cancellation)
@@ -16,9 +19,9 @@ internal static class Moves
         var report = await client.MigrateAsync(request, either.Token);
         try
         {
-            for (long version = 0; !MigrationStates.IsFinal(report);)
+            while (!MigrationStates.IsFinal(report))
             {
-                version = await client.WaitChangeAsync(version, TimeSpan.FromMilliseconds(500), either.Token);
+                await Task.Delay(Look, time, either.Token);
                 report = await client.MigrationAsync(report.Id.ToString(), either.Token);
             }
         }
