@@ -1,3 +1,4 @@
+using System.Globalization;
 using Fabric.Benchmarks;
 using Fabric.Benchmarks.Balloon;
 using Fabric.Benchmarks.ClientGap;
@@ -12,7 +13,11 @@ using Fabric.Core;
 // fabric-bench COMMAND [--option value]…
 string command = args.Length > 0 ? args[0] : "";
 if (command == "data-plane")
-    return await DataPlane.RunAsync(args[1..]);
+{
+    return args.Length <= 4 && args[1..].All(static number => int.TryParse(number, NumberStyles.None, CultureInfo.InvariantCulture, out int value) && value > 0)
+        ? await DataPlane.RunAsync(args[1..])
+        : Refuse("'data-plane' takes up to three whole numbers: MiB, pages in a frame, bytes of a socket's buffer.");
+}
 
 var options = new Dictionary<string, string>(StringComparer.Ordinal);
 for (int i = 1; i < args.Length; i += 2)
