@@ -60,7 +60,7 @@ public sealed class AbsentHostTests
         await using var next = bench.NewControl(new HostRegistry(TimeProvider.System), "another", bench.Options with { ForceAfter = TimeSpan.FromSeconds(30) });
         await next.StartAsync(default);
         var deleting = next.DeleteVmAsync(Web, true, default);
-        Assert.False(deleting.IsCompleted);
+        Assert.False(deleting.IsCompleted, $"It did not wait: {deleting.Status}, {deleting.Exception?.InnerException?.Message}");
         await next.RegisterHostAsync(Registration(bench.Cluster.Agents[Alpha]), default);
         await deleting.WaitAsync(TimeSpan.FromSeconds(10));
         Assert.Empty(bench.Cluster.RunningAt(Web));
