@@ -25,14 +25,21 @@ internal static class DataPlane
     // Bytes a second: slow enough for packing to pay on any machine.
     private const long SlowWire = 100_000_000;
 
-    public static async Task<int> RunAsync(string[] arguments)
+    /// <summary>Null where these are not up to three whole numbers above 0.</summary>
+    public static int[]? Sizes(string[] arguments)
     {
-        long bytes = ByteSize.Mebi * (arguments.Length > 0 ? long.Parse(arguments[0], CultureInfo.InvariantCulture) : 256);
+        int[] sizes = [.. arguments.Select(static a => int.TryParse(a, NumberStyles.None, CultureInfo.InvariantCulture, out int size) ? size : 0)];
+        return sizes.Length <= 3 && sizes.All(static size => size > 0) ? sizes : null;
+    }
+
+    public static async Task<int> RunAsync(int[] sizes)
+    {
+        long bytes = ByteSize.Mebi * (sizes.Length > 0 ? sizes[0] : 256);
         TransferSettings settings = TransferSettings.Default;
-        if (arguments.Length > 1)
-            settings = settings with { PushFramePages = int.Parse(arguments[1], CultureInfo.InvariantCulture) };
-        if (arguments.Length > 2)
-            settings = settings with { BulkBufferBytes = int.Parse(arguments[2], CultureInfo.InvariantCulture) };
+        if (sizes.Length > 1)
+            settings = settings with { PushFramePages = sizes[1] };
+        if (sizes.Length > 2)
+            settings = settings with { BulkBufferBytes = sizes[2] };
         bool lean = true;
         Console.WriteLine($"{"connections",12}{"packed",8}{"first GB/s",12}{"second GB/s",12}{"later GB/s",12}{"stopped 64 MiB ms",20}{"bytes/round",14}{"bytes/page",12}{"first CPU s/GB",16}{"later CPU s/GB",16}");
         foreach (var (connections, cap) in ((int, long?)[])[(1, null), (2, null), (2, SlowWire)])

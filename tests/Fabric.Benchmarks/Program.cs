@@ -1,4 +1,3 @@
-using System.Globalization;
 using Fabric.Benchmarks;
 using Fabric.Benchmarks.Balloon;
 using Fabric.Benchmarks.ClientGap;
@@ -14,8 +13,8 @@ using Fabric.Core;
 string command = args.Length > 0 ? args[0] : "";
 if (command == "data-plane")
 {
-    return args.Length <= 4 && args[1..].All(static number => int.TryParse(number, NumberStyles.None, CultureInfo.InvariantCulture, out int value) && value > 0)
-        ? await DataPlane.RunAsync(args[1..])
+    return DataPlane.Sizes(args[1..]) is { } sizes
+        ? await DataPlane.RunAsync(sizes)
         : Refuse("'data-plane' takes up to three whole numbers: MiB, pages in a frame, bytes of a socket's buffer.");
 }
 
