@@ -1,4 +1,3 @@
-using System.Runtime.InteropServices;
 using Fabric.Core;
 using Fabric.Migration;
 using Fabric.Supervisor.Migrations;
@@ -46,35 +45,31 @@ internal sealed class EvacuationPlanner(ControlServices services)
     }
 
     /// <summary>Every host as a destination, less what batches will bring there: <paramref name="begun"/> and those that run.</summary>
+    /// <remarks>
+    /// Everything is read once, batches before hosts, while others publish: what a host's one reading does not show yet is brought, what it shows is in its free memory.
+    /// Of two readings the earlier may lack the VM and the later the memory, and it would count twice.
+    /// </remarks>
     public static List<PlannerHost> Destinations(ControlServices services, IReadOnlyList<BatchPlan> begun)
     {
-        var coming = new Dictionary<HostName, (long Bytes, int Vms)>();
-        foreach (var plan in begun.Where(plan => services.Board.Batch(plan.Id) is null))
+        var batches = services.Board.Batches.ToDictionary(static batch => batch.Plan.Id, StringComparer.Ordinal);
+        var brought = begun.Where(plan => !batches.ContainsKey(plan.Id))
+            .SelectMany(static plan => plan.Placements.Select(static placement => (placement.Vm, placement.Destination)))
+            .Concat(batches.Values.Where(static batch => batch.EndedAt is null)
+                .SelectMany(static batch => batch.Items.Where(static item => !item.Over).Select(static item => (item.Vm, item.Destination))))
+            .ToLookup(static item => item.Destination, static item => item.Vm);
+        return [.. services.Hosts.All.Select(host => LessWhatComes(services, host.Registration.Name, brought[host.Registration.Name]))];
+    }
+
+    private static PlannerHost LessWhatComes(ControlServices services, HostName host, IEnumerable<VmName> brought)
+    {
+        var level = services.Board.Host(host);
+        var destination = MigrationRules.AsDestination(services, host, level);
+        foreach (var vm in brought.Where(vm => level.Vm(vm) is null))
         {
-            foreach (var placement in plan.Placements)
-                Bring(placement.Vm, placement.Destination);
+            long free = Math.Max(0, destination.MemoryFreeBytes - (services.Board.Vm(vm)?.Spec?.MemoryBytes ?? 0));
+            destination = destination with { MemoryFreeBytes = free, Vms = destination.Vms + 1 };
         }
 
-        foreach (var batch in services.Board.Batches.Where(static batch => batch.EndedAt is null))
-        {
-            foreach (var item in batch.Items.Where(static item => !item.Over))
-                Bring(item.Vm, item.Destination);
-        }
-
-        return [.. services.Hosts.All.Select(host =>
-        {
-            var destination = MigrationRules.AsDestination(services, host.Registration.Name);
-            var (bytes, vms) = coming.GetValueOrDefault(destination.Name);
-            return destination with { MemoryFreeBytes = Math.Max(0, destination.MemoryFreeBytes - bytes), Vms = destination.Vms + vms };
-        })];
-
-        void Bring(VmName vm, HostName? destination)
-        {
-            // What its facts show already is in its free memory.
-            if (destination is not { } host || services.Board.Host(host).Vm(vm) is not null)
-                return;
-            ref var sum = ref CollectionsMarshal.GetValueRefOrAddDefault(coming, host, out _);
-            sum = (sum.Bytes + (services.Board.Vm(vm)?.Spec?.MemoryBytes ?? 0), sum.Vms + 1);
-        }
+        return destination;
     }
 }

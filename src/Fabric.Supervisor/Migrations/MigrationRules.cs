@@ -50,9 +50,11 @@ internal static class MigrationRules
             : BatchPlanner.Refusal(vm.Spec!, AsDestination(services, destination));
     }
 
-    public static PlannerHost AsDestination(ControlServices services, HostName host)
+    public static PlannerHost AsDestination(ControlServices services, HostName host) => AsDestination(services, host, services.Board.Host(host));
+
+    /// <summary>By one reading of what the host says.</summary>
+    public static PlannerHost AsDestination(ControlServices services, HostName host, HostLevel level)
     {
-        var level = services.Board.Host(host);
         var known = services.Hosts.Find(host)?.Registration;
         return new PlannerHost(
             host, services.Hosts.IsCordoned(host), known is not null && level.Current, level.Facts?.MemoryFreeBytes ?? 0, level.Facts?.Vms.Count ?? 0, known?.Machines ?? [],

@@ -56,11 +56,26 @@ public sealed class AbsentHostTests
         await using var bench = await ControlBench.StartAsync();
         await bench.CreateAsync("web", Alpha);
         bench.Memory.Refuse = static holder => holder != "another";
+        var hosts = new HostRegistry(TimeProvider.System);
+        var askedTwice = new TaskCompletionSource();
+        int asked = 0;
+        var gateway = new ModelGateway(bench.Cluster)
+        {
+            Knows = host =>
+            {
+                bool known = hosts.Find(host) is not null;
+                if (!known && ++asked == 2)
+                    askedTwice.SetResult();
+                return known;
+            },
+        };
         // On a busy machine a fraction of a second may pass before the registration is heard: by then the host must not count as away.
-        await using var next = bench.NewControl(new HostRegistry(TimeProvider.System), "another", bench.Options with { ForceAfter = TimeSpan.FromSeconds(30) });
+        await using var next = bench.NewControl(hosts, "another", bench.Options with { ForceAfter = TimeSpan.FromSeconds(30) }, gateway);
         await next.StartAsync(default);
         var deleting = next.DeleteVmAsync(Web, true, default);
+        await Task.WhenAny(askedTwice.Task, deleting).WaitAsync(TimeSpan.FromSeconds(10));
         Assert.False(deleting.IsCompleted, $"It did not wait: {deleting.Status}, {deleting.Exception?.InnerException?.Message}");
+        Assert.Single(bench.Cluster.RunningAt(Web));
         await next.RegisterHostAsync(Registration(bench.Cluster.Agents[Alpha]), default);
         await deleting.WaitAsync(TimeSpan.FromSeconds(10));
         Assert.Empty(bench.Cluster.RunningAt(Web));

@@ -83,8 +83,8 @@ internal sealed class ControlBench : IAsyncDisposable
     }
 
     /// <summary>A control node beside the bench's own; the caller starts and ends it.</summary>
-    public ControlPlane NewControl(HostRegistry hosts, string holder = "another", SupervisorOptions? options = null) =>
-        new(Journal, Gateway, hosts, holder, TimeProvider.System, new Random(Lives), NullLoggerFactory.Instance, options ?? Options);
+    public ControlPlane NewControl(HostRegistry hosts, string holder = "another", SupervisorOptions? options = null, ModelGateway? gateway = null) =>
+        new(Journal, gateway ?? Gateway, hosts, holder, TimeProvider.System, new Random(Lives), NullLoggerFactory.Instance, options ?? Options);
 
     /// <summary>The control node is gone as by kill -9, and another life begins: what the old one still tries reaches neither agents nor journal.</summary>
     public async Task RestartControlAsync()

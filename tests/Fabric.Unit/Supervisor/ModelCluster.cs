@@ -201,6 +201,9 @@ internal sealed class ModelGateway(ModelCluster cluster) : IAgentGateway
     /// <summary>True lets the data plane make the named step; called under the cluster's gate.</summary>
     public Func<string, bool> Allow { get; set; } = static _ => true;
 
+    /// <summary>False for a host that has not registered with the control node that asks: it has no address for it.</summary>
+    public Func<HostName, bool> Knows { get; init; } = static _ => true;
+
     /// <summary>After a command was executed and before its answer is given; an exception loses the answer.</summary>
     public Action<HostName, AgentCommand>? AfterCommand { get; set; }
 
@@ -255,7 +258,7 @@ internal sealed class ModelGateway(ModelCluster cluster) : IAgentGateway
 
     private void RequireAnswering(HostName host)
     {
-        if (_dead || _silent.Contains(host))
+        if (_dead || _silent.Contains(host) || !Knows(host))
             throw new FabricException(ErrorCodes.Unreachable, $"'{host}' is silent");
     }
 }
