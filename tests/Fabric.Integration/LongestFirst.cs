@@ -1,4 +1,7 @@
 using Fabric.Integration.Balloon;
+using Fabric.Integration.EndToEnd;
+using Fabric.Integration.Network;
+using Fabric.Integration.Postgres;
 using Xunit;
 using Xunit.Abstractions;
 
@@ -9,6 +12,11 @@ namespace Fabric.Integration;
 /// <summary>Two classes at a time: one that takes a minute would otherwise run alone for most of it, when it happens to come last.</summary>
 public sealed class LongestFirst : ITestCollectionOrderer
 {
-    public IEnumerable<ITestCollection> OrderTestCollections(IEnumerable<ITestCollection> testCollections) =>
-        testCollections.OrderByDescending(c => c.DisplayName.Contains(nameof(SelfBalloonTests), StringComparison.Ordinal));
+    private static readonly string[] Long = [nameof(SelfBalloonTests), PostgresCollection.Name, nameof(NicTests), nameof(FailOverTests), nameof(HostileInputTests), nameof(ShortSoakTests)];
+
+    public IEnumerable<ITestCollection> OrderTestCollections(IEnumerable<ITestCollection> testCollections) => testCollections.OrderBy(static collection =>
+    {
+        int place = Array.FindIndex(Long, name => collection.DisplayName.Contains(name, StringComparison.Ordinal));
+        return place < 0 ? Long.Length : place;
+    });
 }

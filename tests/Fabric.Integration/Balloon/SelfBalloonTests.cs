@@ -11,7 +11,6 @@ namespace Fabric.Integration.Balloon;
 /// Self-ballooning with Linux guests under QEMU. That free pages are not sent is proven by the pages that the destination counted, against what the guest said was free; that nobody loses
 /// memory, by the balloon's size at the destination and by the guest's own checker; that nothing is killed, by the guest kernel's count of kills.
 /// </summary>
-[Collection("qemu")]
 public sealed class SelfBalloonTests(ITestOutputHelper output)
 {
     /// <summary>Of what is free: not sent at least.</summary>

@@ -12,7 +12,6 @@ namespace Fabric.Integration.EndToEnd;
 /// process is frozen, the bytes that it counts along its memory may hold one step at most. Before each move and after it the guest must
 /// have gone on counting, or the rule would hold for a guest that stands.
 /// </summary>
-[Collection("qemu")]
 public sealed class BootBlockMoveTests(ITestOutputHelper output)
 {
     private const int RangeEnd = 0x0200_0000;

@@ -10,7 +10,6 @@ namespace Fabric.Integration.EndToEnd;
 /// The soak of the benchmarks, short: twelve moves in all modes, each verified in full. The proof is the guest's own: its checker counts its
 /// pages in order, and the numbers of its beats must be unbroken across all moves, which a guest that was set back or ran twice cannot do.
 /// </summary>
-[Collection("qemu")]
 public sealed class ShortSoakTests(ITestOutputHelper output)
 {
     [SkippableFact]

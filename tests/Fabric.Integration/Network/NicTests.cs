@@ -14,7 +14,6 @@ namespace Fabric.Integration.Network;
 /// VMs with network cards, on hosts in network namespaces of their own. A client in a third namespace holds TCP connections whose numbers must come unbroken; the taps are looked
 /// for among the kernel's interfaces.
 /// </summary>
-[Collection("qemu")]
 public sealed class NicTests(ITestOutputHelper output)
 {
     private static readonly HostName Alpha = HostName.Parse("alpha");

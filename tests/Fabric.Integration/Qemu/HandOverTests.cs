@@ -12,7 +12,6 @@ namespace Fabric.Integration.Qemu;
 /// A real guest handed from one QEMU process to another on this host. The claim "no page is lost, stale or torn" is proved by the guest
 /// itself: its bytes may hold two adjacent values with one step (see <see cref="BootBlock"/>), before and after it went on running.
 /// </summary>
-[Collection("qemu")]
 public sealed class HandOverTests(ITestOutputHelper output)
 {
     [SkippableTheory]

@@ -7,7 +7,6 @@ using Xunit;
 namespace Fabric.Integration.Qemu;
 
 /// <summary>Birth, adoption, disks and death of real QEMU processes.</summary>
-[Collection("qemu")]
 public sealed class LifeTests
 {
     [SkippableFact]

@@ -2,6 +2,6 @@ using Xunit;
 
 namespace Fabric.Integration.Qemu;
 
-/// <summary>Real machines one after another: two cores measure nothing when shared.</summary>
+/// <summary>What measures time or counts pages of real machines, one after another and after everything else: two cores measure nothing when shared.</summary>
 [CollectionDefinition("qemu", DisableParallelization = true)]
 public sealed class QemuCollectionDefinition;
