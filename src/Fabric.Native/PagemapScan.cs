@@ -43,15 +43,20 @@ public sealed class PagemapScan : IDisposable
 
     /// <summary>
     /// Adds the written pages to <paramref name="written"/> (null throws them away), protecting each again in the same step, so that no write
-    /// falls between. Returns how many pages were reported.
+    /// falls between. Only from page <paramref name="first"/> on and before <paramref name="end"/>. Returns how many pages were reported.
     /// </summary>
-    public long ScanAndProtect(PageBitmap? written) => Scan(Layout.ProtectMatching | Layout.CheckAsync, Layout.PageIsWritten, written);
+    public long ScanAndProtect(PageBitmap? written, long first, long end)
+    {
+        ArgumentOutOfRangeException.ThrowIfNegative(first);
+        ArgumentOutOfRangeException.ThrowIfGreaterThan((ulong)end * VmSpec.PageSize, _end - _start);
+        return Scan(Layout.ProtectMatching | Layout.CheckAsync, Layout.PageIsWritten, written, _start + ((ulong)first * VmSpec.PageSize), _start + ((ulong)end * VmSpec.PageSize));
+    }
 
     /// <summary>Counts the written pages, and adds them to <paramref name="written"/> if given; changes nothing.</summary>
-    public long Peek(PageBitmap? written = null) => Scan(0, Layout.PageIsWritten, written);
+    public long Peek(PageBitmap? written = null) => Scan(0, Layout.PageIsWritten, written, _start, _end);
 
     /// <summary>Adds the pages that are in the process's page table to <paramref name="present"/>; changes nothing. Needs no registration. Returns how many there are.</summary>
-    public long FindPresent(PageBitmap present) => Scan(0, Layout.PageIsPresent, present);
+    public long FindPresent(PageBitmap present) => Scan(0, Layout.PageIsPresent, present, _start, _end);
 
     public void Dispose()
     {
@@ -59,19 +64,19 @@ public sealed class PagemapScan : IDisposable
         _regions.Dispose();
     }
 
-    private unsafe long Scan(ulong flags, ulong category, PageBitmap? found)
+    private unsafe long Scan(ulong flags, ulong category, PageBitmap? found, ulong start, ulong end)
     {
         long pages = 0;
         var vector = (Layout.Region*)_regions.Address;
-        ulong position = _start;
-        while (position < _end)
+        ulong position = start;
+        while (position < end)
         {
             var argument = new Layout.Argument
             {
                 Size = (ulong)sizeof(Layout.Argument),
                 Flags = flags,
                 Start = position,
-                End = _end,
+                End = end,
                 Vector = (ulong)vector,
                 VectorLength = RegionCapacity,
                 CategoryMask = category,

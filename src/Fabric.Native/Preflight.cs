@@ -77,21 +77,28 @@ public static partial class Preflight
         }
     }
 
-    private static unsafe PreflightCheck CheckUserFault()
+    private static PreflightCheck CheckUserFault()
     {
         const string remedy = "Run as root, or give the service access to /dev/userfaultfd, or set vm.unprivileged_userfaultfd=1.";
         using var fault = OpenUserFault(out string how);
         if (fault is null)
             return Lacking("userfaultfd", how, remedy);
-        var api = new UserFaultLayout.Api { Version = UserFaultLayout.ApiVersion, Features = (ulong)UserFaultFeatures.Required };
-
-        // SAFETY: the kernel reads and writes only the structure on this stack. Nothing is registered.
-        return LinuxCalls.Ioctl(fault, UserFaultLayout.ApiRequest, &api) == 0
+        return Negotiate(fault)
             ? Good("userfaultfd", $"permitted ({how}), all features")
             : Lacking("userfaultfd", $"permitted ({how}), but lacks {UserFaultFeatures.Required}", "Use Linux 6.7 or newer.");
     }
 
-    private static UserFault? OpenUserFault(out string how)
+    /// <summary>Asks for the features that are needed; once for each descriptor, before its first use.</summary>
+    internal static unsafe bool Negotiate(UserFault fault)
+    {
+        var api = new UserFaultLayout.Api { Version = UserFaultLayout.ApiVersion, Features = (ulong)UserFaultFeatures.Required };
+
+        // SAFETY: the kernel reads and writes only the structure on this stack. Nothing is registered.
+        return LinuxCalls.Ioctl(fault, UserFaultLayout.ApiRequest, &api) == 0;
+    }
+
+    /// <summary>Of this process; null, and why, where it is not permitted.</summary>
+    internal static UserFault? OpenUserFault(out string how)
     {
         const int flags = LinuxCalls.OpenCloseOnExec | LinuxCalls.OpenNonBlocking;
         long number = RuntimeInformation.ProcessArchitecture == Architecture.Arm64 ? 282 : 323;

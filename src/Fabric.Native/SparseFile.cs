@@ -66,29 +66,35 @@ public sealed partial class SparseFile : IDisposable
     {
         ArgumentNullException.ThrowIfNull(present);
         present.Clear();
-        long offset = 0;
-        while (offset < Length)
+        AddPresence(present, 0, (Length + VmSpec.PageSize - 1) / VmSpec.PageSize);
+    }
+
+    /// <summary>Sets the bits of the pages that exist from <paramref name="first"/> on and before <paramref name="end"/>, and leaves the others. Returns how many exist there.</summary>
+    public long AddPresence(PageBitmap present, long first, long end)
+    {
+        ArgumentNullException.ThrowIfNull(present);
+        long pages = 0;
+        long limit = Math.Min(end * VmSpec.PageSize, Length);
+        long offset = first * VmSpec.PageSize;
+        while (offset < limit)
         {
-            long data = Seek(Handle, offset, SeekData);
-            if (data < 0)
-            {
-                if (Marshal.GetLastPInvokeError() == Errno.NoSuchAddress)
-                    return;
-                throw NativeError.Last("lseek SEEK_DATA");
-            }
-
-            long hole = Seek(Handle, data, SeekHole);
+            long data = SeekTo(offset, SeekData);
+            // A guest that gives memory back may turn the rest into a hole between the two calls.
+            long hole = data < 0 || data >= limit ? -1 : SeekTo(data, SeekHole);
             if (hole < 0)
-            {
-                // A guest that gives memory back may turn the rest into a hole between the two calls.
-                if (Marshal.GetLastPInvokeError() == Errno.NoSuchAddress)
-                    return;
-                throw NativeError.Last("lseek SEEK_HOLE");
-            }
-
-            SetPages(present, data, Math.Min(hole, Length));
+                return pages;
+            pages += SetPages(present, data, Math.Min(hole, limit));
             offset = Math.Max(hole, data + 1);
         }
+
+        return pages;
+    }
+
+    /// <summary>The first page that exists at or after <paramref name="page"/>, or -1.</summary>
+    public long NextPresent(long page)
+    {
+        long data = page * VmSpec.PageSize < Length ? SeekTo(page * VmSpec.PageSize, SeekData) : -1;
+        return data < 0 || data >= Length ? -1 : data / VmSpec.PageSize;
     }
 
     /// <summary>
@@ -140,25 +146,29 @@ public sealed partial class SparseFile : IDisposable
 
     public void Dispose() => Handle.Dispose();
 
-    private bool Exists(long page)
+    private bool Exists(long page) => NextPresent(page) == page;
+
+    // -1: there is none.
+    private long SeekTo(long offset, int whence)
     {
-        long offset = page * VmSpec.PageSize;
-        long data = Seek(Handle, offset, SeekData);
-        return data >= 0 || Marshal.GetLastPInvokeError() == Errno.NoSuchAddress
-            ? data >= 0 && data < offset + VmSpec.PageSize
-            : throw NativeError.Last("lseek SEEK_DATA");
+        long found = Seek(Handle, offset, whence);
+        return found >= 0 || Marshal.GetLastPInvokeError() == Errno.NoSuchAddress
+            ? found
+            : throw NativeError.Last(whence == SeekData ? "lseek SEEK_DATA" : "lseek SEEK_HOLE");
     }
 
-    private static void SetPages(PageBitmap present, long from, long to)
+    private static long SetPages(PageBitmap present, long from, long to)
     {
         long first = from / VmSpec.PageSize;
         long end = Math.Min((to + VmSpec.PageSize - 1) / VmSpec.PageSize, present.Length);
-        while (first < end)
+        for (long page = first; page < end;)
         {
-            int count = (int)Math.Min(end - first, int.MaxValue);
-            present.SetRun(new PageRun(first, count));
-            first += count;
+            int count = (int)Math.Min(end - page, int.MaxValue);
+            present.SetRun(new PageRun(page, count));
+            page += count;
         }
+
+        return end - first;
     }
 
     [LibraryImport("libc", EntryPoint = "lseek", SetLastError = true)]

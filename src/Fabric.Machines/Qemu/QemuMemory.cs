@@ -34,6 +34,7 @@ internal sealed class QemuMemory : IGuestMemory, IDisposable
     private readonly bool _canMap;
     private readonly TouchWatch _watch;
     private readonly PagemapScan _scan;
+    private readonly DirtyTracker _tracker;
     private readonly ulong _guestBase;
     private readonly Lock _gate = new();
     private UserFaultModes _modes;
@@ -50,6 +51,7 @@ internal sealed class QemuMemory : IGuestMemory, IDisposable
         _canMap = features.HasFlag(UserFaultFeatures.MinorSharedMemory);
         _watch = watch;
         _scan = scan;
+        _tracker = new DirtyTracker(scan, file);
         _guestBase = guest.Start;
         _modes = guest.Modes;
         Process = process;
@@ -153,8 +155,8 @@ internal sealed class QemuMemory : IGuestMemory, IDisposable
         lock (_gate)
         {
             Require(UserFaultModes.WriteProtect);
-            // A fresh registration counts every page as written, an old one what was written since: both are thrown away, and all pages armed.
-            _scan.ScanAndProtect(null);
+            // A fresh registration counts every page as written, an old one what was written since: both are thrown away.
+            _tracker.Start();
             _tracking = true;
         }
     }
@@ -201,15 +203,8 @@ internal sealed class QemuMemory : IGuestMemory, IDisposable
         {
             if (!_tracking)
                 throw new InvalidOperationException("Dirty tracking has not been started.");
-            return _scan.ScanAndProtect(dirty);
+            return _tracker.Scan(dirty);
         }
-    }
-
-    /// <summary>Counts the pages written since the last scan and leaves them written.</summary>
-    internal long CountDirty()
-    {
-        lock (_gate)
-            return _tracking ? _scan.Peek() : 0;
     }
 
     public void StopDirtyTracking()

@@ -1,0 +1,68 @@
+// Which pages a guest has written, of memory that is mostly not there.
+//
+//   chunk (2 MiB)   nothing exists in its file     something exists, or has existed since Start
+//   ─────────────   ───────────────────────────    ────────────────────────────────────────────
+//   armed           no                             yes: each page is write-protected, or a marker stands for it
+//   a write         makes the page exist           is seen by PAGEMAP_SCAN
+//   found by        SEEK_DATA                      the scan
+//
+// A scan over memory that does not exist arms it too, by a marker for each page: a guest of 4 GiB of which 300 MiB exist then costs more at each scan than one of which all exists (2.6 ms against
+// 1.6, and 15 ms to arm), and the guest stands for two of them. So only chunks are armed in which something exists, and of the others the file is asked, which is one call for each gap.
+// A page that is read for the first time in an unarmed chunk exists as well, and is reported: it is new, whoever made it.
+// A page that was written and is then unmapped by the kernel (swapped out) stays written: what has neither protection nor marker counts so.
+using Fabric.Core;
+using Fabric.Native;
+
+namespace Fabric.Machines.Qemu;
+
+/// <summary>Records writes to a file that a process has mapped and that is registered for asynchronous write protection. One thread at a time.</summary>
+/// <param name="scan">Of the process, over the whole file.</param>
+/// <param name="file">In tmpfs; holes are where nothing was ever written or what was given back.</param>
+internal sealed class DirtyTracker(PagemapScan scan, SparseFile file)
+{
+    private const int ChunkPages = 512; // what one page of the page table describes
+
+    private readonly long _pageCount = file.Length / VmSpec.PageSize;
+    private readonly PageBitmap _armed = new(((file.Length / VmSpec.PageSize) + ChunkPages - 1) / ChunkPages); // a bit for each chunk
+
+    /// <summary>From now on writes are recorded; all that were before are forgotten. Right after the registration, or at any time later.</summary>
+    public void Start()
+    {
+        _armed.Clear();
+        ArmWhatExists(null);
+    }
+
+    /// <summary>Adds the pages written since the last scan to <paramref name="dirty"/> and arms them again, each in one step. Returns how many were found.</summary>
+    public long Scan(PageBitmap dirty)
+    {
+        long pages = 0;
+        for (long chunk = 0; chunk < _armed.Length && _armed.TryNextRun(chunk, int.MaxValue, out PageRun run); chunk = run.End)
+            pages += scan.ScanAndProtect(dirty, run.First * ChunkPages, Math.Min(run.End * ChunkPages, _pageCount));
+        return pages + ArmWhatExists(dirty);
+    }
+
+    // What is written between the arming of a chunk and the look at what exists in it is found by both, here and by the next scan.
+    private long ArmWhatExists(PageBitmap? fresh)
+    {
+        long pages = 0;
+        for (long chunk = _armed.NextClear(0); chunk >= 0; chunk = chunk < _armed.Length ? _armed.NextClear(chunk) : -1)
+        {
+            long page = file.NextPresent(chunk * ChunkPages);
+            if (page < 0)
+                break;
+            chunk = page / ChunkPages;
+            if (!_armed[chunk])
+            {
+                long end = Math.Min((chunk + 1) * ChunkPages, _pageCount);
+                scan.ScanAndProtect(null, chunk * ChunkPages, end);
+                _armed[chunk] = true;
+                if (fresh is not null)
+                    pages += file.AddPresence(fresh, chunk * ChunkPages, end);
+            }
+
+            chunk++;
+        }
+
+        return pages;
+    }
+}
