@@ -114,6 +114,30 @@ public sealed class PageBitmap
             _words[i] &= ~other._words[i];
     }
 
+    /// <summary>Clears the bits that are set in <paramref name="words"/>.</summary>
+    public void AndNot(ReadOnlySpan<ulong> words)
+    {
+        ArgumentOutOfRangeException.ThrowIfNotEqual(words.Length, _words.Length);
+        for (int i = 0; i < words.Length; i++)
+            _words[i] &= ~words[i];
+    }
+
+    /// <summary>
+    /// Of the pages that are set in <paramref name="words"/>, which lie in the map from word <paramref name="first"/> on, those that are set here are cleared here and set in
+    /// <paramref name="target"/>.
+    /// </summary>
+    public void MoveTo(PageBitmap target, int first, ReadOnlySpan<ulong> words)
+    {
+        SameLength(target);
+        Span<ulong> mine = _words.AsSpan(first, words.Length);
+        Span<ulong> theirs = target._words.AsSpan(first, words.Length);
+        for (int i = 0; i < words.Length; i++)
+        {
+            theirs[i] |= mine[i] & words[i];
+            mine[i] &= ~words[i];
+        }
+    }
+
     /// <summary>Clears the bits of each group of 64 pages, from the first page on, in which no more than <paramref name="lone"/> are set.</summary>
     public void KeepCrowded(int lone)
     {

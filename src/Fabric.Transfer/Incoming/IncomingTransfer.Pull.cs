@@ -11,35 +11,40 @@ public sealed partial class IncomingTransfer
     // Set before the first page of the pull can come.
     private volatile PullSink? _sink;
 
+    // What is about to be discarded; made with the terms, since the guest stands when it is needed. A resumed pull has none.
+    private volatile PageBitmap? _stale;
+
     // A fresh pull's trap is set.
     private readonly Doorbell _trapped = new();
 
     // All pushed pages are in place. What is missing becomes a hole, holes are trapped, and only then may anything touch the memory.
     private void BeginPull(FinishBody finish)
     {
-        PageBitmap missing = new(_memory.PageCount);
-        missing.CopyFrom(_pullState.Missing.Span);
-        if (missing.CountSet() != finish.MissingPages)
-            throw new FabricException(ErrorCodes.Malformed, $"The map names {missing.CountSet()} missing pages; {finish.MissingPages} were announced.");
-        PageBitmap stale = new(_memory.PageCount);
-        stale.CopyFrom(_books.Filled);
-        stale.And(missing);
-        for (long from = 0; stale.TryNextRun(from, int.MaxValue, out PageRun run); from = run.End)
-        {
-            _memory.Discard(run);
-            _books.Filled.ClearRun(run);
-            if (run.End >= stale.Length)
-                break;
-        }
-
+        long missing = _pullState.Missing.CountBits();
+        if (missing != finish.MissingPages)
+            throw new FabricException(ErrorCodes.Malformed, $"The map names {missing} missing pages; {finish.MissingPages} were announced.");
+        // Most of it was discarded when its map came; a page that came in after that, against the protocol, is not kept either.
+        DiscardStale(0, _pullState.Missing.Count);
         // A suspect that is missing comes again anyway.
-        _books.Suspect.AndNot(missing);
+        _books.Suspect.AndNot(_pullState.Missing.Span);
         CheckSuspects();
         if (_agreed.Verify == VerifyLevel.Full)
             _digests.TakeKept(_books.Filled, _pullState);
         _pullState.Seal();
         Trap();
         _trapped.Ring();
+    }
+
+    /// <summary>By the control thread until Finish, by the flow afterwards.</summary>
+    private void DiscardStale(int firstWord, int words)
+    {
+        PageBitmap stale = _stale!;
+        _books.Take(firstWord, _pullState.Missing.Span.Slice(firstWord, words), stale);
+        for (long from = 64L * firstWord; from < stale.Length && stale.TryNextRun(from, int.MaxValue, out PageRun run); from = run.End)
+        {
+            _memory.Discard(run);
+            stale.ClearRun(run);
+        }
     }
 
     private void BeginResumedPull()

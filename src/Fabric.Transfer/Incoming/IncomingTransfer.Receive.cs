@@ -61,10 +61,12 @@ public sealed partial class IncomingTransfer
 
     private void TakeMissingMap(FrameHeader header, ReadOnlySpan<byte> body)
     {
-        if (_resume || _agreed.PageCount == 0 || _finish.Task.IsCompleted)
+        if (_stale is null || _finish.Task.IsCompleted)
             throw _control!.Malformed("a map of missing pages out of turn");
         if (!MapPiece.TryMerge(body, header.Argument, _memory.PageCount, _pullState.Missing.Span, out FabricError? error))
             throw new FabricException(error);
+        // The source may be saving the device state meanwhile, and the guest stands: what is found stale by then need not be waited for later.
+        DiscardStale((int)header.Argument, body.Length / sizeof(ulong));
     }
 
     private void TakeState(FrameHeader header, ReadOnlySpan<byte> body)

@@ -196,6 +196,7 @@ public sealed partial class IncomingTransfer : IIncomingTransfer
         else
         {
             _finish.Expect();
+            _stale = new PageBitmap(_memory.PageCount);
             _ahead = new AheadMap(_memory, _books, _life);
             _life.Start($"{_name}-faults", MapThenServe);
         }

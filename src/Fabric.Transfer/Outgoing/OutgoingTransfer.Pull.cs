@@ -1,6 +1,7 @@
 using Fabric.Core;
 using Fabric.Migration;
 using Fabric.Migration.PageOrders;
+using Fabric.Transfer.Channels;
 using Fabric.Wire.Data;
 using Microsoft.Extensions.Logging;
 
@@ -16,6 +17,7 @@ public sealed partial class OutgoingTransfer
     // Set once by the flow (or, on resume, before TermsAccepted is acted on) and then used by the urgent thread and the bulk senders.
     private volatile PullSource? _pull;
     private PageBitmap? _missing;
+    private PageBitmap? _hot; // of the missing pages; none is known on resume
     private long _missingPages;
     private ulong[]? _lack;
 
@@ -53,13 +55,17 @@ public sealed partial class OutgoingTransfer
     {
         if (!_holes.IsEmpty)
             await RunJobAsync(NewPush(new PageBitmap(_memory.PageCount), _holes, PageFlags.None), cancellation);
+        // The destination holds stale copies of some of these: it discards them while the state is being saved. Their barrier was confirmed before the guest stopped.
+        if (_pushed)
+            SendMap(_sending.Words);
         byte[] state = await StateAsync(deviceState, cancellation);
         // What was written since the last look, moments before the guest stopped or while its state was saved, it will write again: these pages are hot.
-        PageBitmap hot = _holes; // free: the zero runs are sent
+        PageBitmap hot = _hot = _holes; // free: the zero runs are sent
         hot.Clear();
         if (_pushed)
         {
             _memory.ScanDirty(hot);
+            SendMap(hot.Words);
             _sending.Or(hot);
             _present.Or(_sending);
             if (_written is not null)
@@ -79,10 +85,16 @@ public sealed partial class OutgoingTransfer
 
         _missing = _sending;
         _missingPages = _missing.CountSet();
-        SendMap(_missing.Words);
-        // Loading the device state touches guest memory: from here on wanted pages are answered. No round follows, so _dirty is free.
-        _pull = new PullSource(_missing, _missingPages, _plan.Begin(_missing, _dirty, hot, _history));
+        if (!_pushed)
+            SendMap(_missing.Words);
         return state;
+    }
+
+    // The destination has Finish: from now on wanted pages are answered, since loading the device state touches guest memory. No round follows, so _dirty is free.
+    private void BeginPull()
+    {
+        _pull = new PullSource(_missing!, _missingPages, _plan.Begin(_missing!, _dirty, _hot, _history));
+        _pullBegun.Ring();
     }
 
     private void SendMap(ReadOnlySpan<ulong> words)
@@ -111,7 +123,7 @@ public sealed partial class OutgoingTransfer
         _missing.CopyFrom(_lack);
         _missingPages = _missing.CountSet();
         _pull = new PullSource(_missing, _missingPages, _plan.Begin(_missing, _dirty));
-        _resumed.Set();
+        _pullBegun.Ring();
     }
 
     private void TakeLackMap(FrameHeader header, ReadOnlySpan<byte> body)
@@ -122,8 +134,9 @@ public sealed partial class OutgoingTransfer
             throw new FabricException(error);
     }
 
-    // On resume the first wants may come before the map has been put together.
-    private readonly ManualResetEventSlim _resumed = new();
+    // On resume, and right behind Finish, the first wants may come before the order of the pull has been put together.
+    private readonly Doorbell _pullBegun = new();
+    private volatile bool _pullBegins; // Finish of a pull is about to be sent
 
     /// <summary>A quarter of a millisecond at 1 Gb/s.</summary>
     private const int PieceAhead = 8;
@@ -164,8 +177,8 @@ public sealed partial class OutgoingTransfer
                 throw _channels.Urgent.Malformed($"a {header.Kind} frame");
             if (!WantList.TryDecode(body, _memory.PageCount, pages, out int count, out FabricError? error))
                 throw new FabricException(error);
-            if (_pull is null && _resume)
-                _resumed.Wait(_life.Ended);
+            if (_pull is null && (_resume || _pullBegins))
+                _pullBegun.Wait(_life.Ended);
             PullSource pull = _pull ?? throw _channels.Urgent.Malformed("wanted pages before any are missing");
             int kept = pull.ClaimWanted(pages.AsSpan(0, count));
             if (kept == 0)

@@ -79,7 +79,10 @@ public sealed partial class OutgoingTransfer
             ? await SendRestAsync(deviceState, cancellation)
             : await SendMissingMapAsync(deviceState, cancellation);
         _ready.Expect();
+        _pullBegins = kind == HandOverKind.Pull;
         SendState(state, kind);
+        if (kind == HandOverKind.Pull)
+            BeginPull();
         await _life.WithinAsync(_ready.Task, _settings.ReadyDeadline, "The destination's readiness", cancellation);
         if (kind == HandOverKind.Complete)
             Volatile.Write(ref _verified, _terms.Verify == VerifyLevel.None ? -1 : 1);

@@ -175,7 +175,7 @@ public sealed partial class OutgoingTransfer : IOutgoingTransfer
         _pin.Dispose();
         if (_pushed || _looked)
             StopTracking();
-        _resumed.Dispose();
+        _pullBegun.Dispose();
     }
 
     // The guest that stays, or that was handed over and is about to be removed, pays for no more tracking.

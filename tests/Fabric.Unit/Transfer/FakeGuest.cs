@@ -51,6 +51,9 @@ internal sealed partial class FakeGuest : IGuestMemory, IDisposable
     /// <summary>Called before a dirty scan looks, with how many scans there were: what the guest writes just then.</summary>
     public Action<int>? BeforeScan { get; set; }
 
+    /// <summary>Called, without the lock, after pages were discarded.</summary>
+    public Action<PageRun>? WhenDiscarded { get; set; }
+
     public int Traps { get; private set; }
 
     public bool IsTrapped => _trap is not null;
@@ -161,6 +164,8 @@ internal sealed partial class FakeGuest : IGuestMemory, IDisposable
             PageBytes.Fill(At(run.First), (long)run.Count * PageSize, 0);
             _present.ClearRun(run);
         }
+
+        WhenDiscarded?.Invoke(run);
     }
 
     public IMissingPageTrap TrapMissing()

@@ -73,6 +73,42 @@ public sealed class HostileSourceTests : IAsyncLifetime
         }
     }
 
+    /// <summary>What a map names was discarded when it came; the map holds for what comes after it as well, and for nothing else.</summary>
+    [Fact(Timeout = 30 * Second)]
+    public Task A_stale_page_that_comes_again_after_its_map_is_not_kept()
+    {
+        Send(5, wrong: false, PageFlags.None);
+        Send(6, wrong: false, PageFlags.None);
+        _source.Bulk[0].Send(FrameKind.Barrier, 1);
+        Assert.Equal(FrameKind.BarrierReached, Hear());
+        NameMissing(5);
+        _source.Control.Send(FrameKind.Ping);
+        Assert.Equal(FrameKind.Pong, Hear());
+        Assert.Equal([false, true], Held());
+        Send(5, wrong: false, PageFlags.None);
+        _source.Bulk[0].Send(FrameKind.Barrier, 2);
+        Assert.Equal(FrameKind.BarrierReached, Hear());
+        Assert.Equal([true, true], Held());
+        Finish(lastBarrier: 2, missing: 1);
+        Assert.Equal(FrameKind.Ready, Hear());
+        Assert.Equal([false, true], Held());
+        return Task.CompletedTask;
+
+        bool[] Held() => [.. new[] { 5, 6 }.Select(page => !PageBytes.IsZero(_pair.Destination.Address + (page * VmSpec.PageSize), VmSpec.PageSize))];
+    }
+
+    [Theory(Timeout = 30 * Second)]
+    [InlineData(0)]
+    [InlineData(2)]
+    public async Task A_map_that_names_other_pages_than_are_announced_is_refused(int announced)
+    {
+        NameMissing(5);
+        Finish(lastBarrier: 0, missing: announced);
+        Assert.Equal(FrameKind.NotReady, Hear());
+        await EndsAsync(ErrorCodes.Malformed, $"1 missing pages; {announced} were announced");
+        Assert.False(_pair.Pull.IsSealed);
+    }
+
     [Fact(Timeout = 30 * Second)]
     public async Task In_the_stopped_copy_a_digest_that_differs_is_refused_at_once()
     {
@@ -188,10 +224,17 @@ public sealed class HostileSourceTests : IAsyncLifetime
         _source.Bulk[0].SendPages(table, _memory.Address, VmSpec.PageSize, flags, 1);
     }
 
-    private void Finish(long lastBarrier, byte[]? state = null)
+    private void NameMissing(int page)
+    {
+        byte[] body = new byte[FrameHeader.SmallBody];
+        int length = MapPiece.Write([1UL << page], body);
+        _source.Control.Send(FrameKind.MissingMap, 0, body.AsSpan(0, length));
+    }
+
+    private void Finish(long lastBarrier, byte[]? state = null, long? missing = null)
     {
         byte[] body = new byte[FinishBody.Size];
-        new FinishBody(false, state?.Length ?? 0, Xxh3.Hash128(state ?? []), lastBarrier, 0).Write(body);
+        new FinishBody(missing is not null, state?.Length ?? 0, Xxh3.Hash128(state ?? []), lastBarrier, missing ?? 0).Write(body);
         _source.Control.Send(FrameKind.Finish, 0, body);
     }
 

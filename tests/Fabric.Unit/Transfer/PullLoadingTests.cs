@@ -1,3 +1,4 @@
+using Fabric.Core;
 using Fabric.Migration;
 using Fabric.Transfer;
 using Xunit;
@@ -32,6 +33,42 @@ public sealed class PullLoadingTests
         MigrationStats loading = pair.Incoming.Snapshot();
         Assert.True(loading.NetworkFaults >= 3, $"{loading.NetworkFaults} network faults");
         Assert.NotNull(loading.FaultMedianUs);
+        Assert.Empty(pair.Differences());
+    }
+
+    /// <summary>
+    /// The guest stands while its state is saved, which takes milliseconds, and while stale pages are discarded, which does too: at the same time. What saving wrote is found afterwards and discarded
+    /// as well.
+    /// </summary>
+    [Fact(Timeout = 60 * Second)]
+    public async Task What_is_stale_is_discarded_while_the_state_is_being_saved()
+    {
+        await using TransferPair pair = new(700);
+        for (long page = 0; page < 700; page++)
+            pair.Source.GuestWrite(page, 3);
+        var discarded = new TaskCompletionSource<PageRun>(TaskCreationOptions.RunContinuationsAsynchronously);
+        var runs = new List<PageRun>();
+        pair.Destination.WhenDiscarded = run =>
+        {
+            runs.Add(run);
+            discarded.TrySetResult(run);
+        };
+        await pair.ConnectAsync();
+        await pair.Outgoing.PushRoundAsync(default);
+        pair.Source.GuestWrite(500, 4);
+        pair.Source.GuestWrite(501, 4);
+        var state = new TaskCompletionSource<byte[]>();
+        Task finished = pair.Outgoing.FinishStoppedAsync(HandOverKind.Pull, state.Task, default);
+        Assert.Equal(new PageRun(500, 2), await discarded.Task);
+        pair.Source.GuestWrite(699, 5);
+        pair.Source.GuestWrite(501, 5); // missing already
+        state.SetResult(pair.State);
+        await finished;
+        Assert.Equal([new PageRun(500, 2), new PageRun(699, 1)], runs);
+        Assert.Equal(3, pair.Pull.MissingCount);
+        await pair.TokenAsync();
+        await pair.Outgoing.ServePullAsync(default);
+        await pair.Running;
         Assert.Empty(pair.Differences());
     }
 
