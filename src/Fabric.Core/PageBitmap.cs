@@ -124,18 +124,25 @@ public sealed class PageBitmap
 
     /// <summary>
     /// Of the pages that are set in <paramref name="words"/>, which lie in the map from word <paramref name="first"/> on, those that are set here are cleared here and set in
-    /// <paramref name="target"/>.
+    /// <paramref name="target"/>. False: there were none, and nothing was written to.
     /// </summary>
-    public void MoveTo(PageBitmap target, int first, ReadOnlySpan<ulong> words)
+    public bool MoveTo(PageBitmap target, int first, ReadOnlySpan<ulong> words)
     {
         SameLength(target);
         Span<ulong> mine = _words.AsSpan(first, words.Length);
         Span<ulong> theirs = target._words.AsSpan(first, words.Length);
+        bool any = false;
         for (int i = 0; i < words.Length; i++)
         {
-            theirs[i] |= mine[i] & words[i];
-            mine[i] &= ~words[i];
+            ulong moved = mine[i] & words[i];
+            if (moved == 0)
+                continue;
+            theirs[i] |= moved;
+            mine[i] &= ~moved;
+            any = true;
         }
+
+        return any;
     }
 
     /// <summary>Clears the bits of each group of 64 pages, from the first page on, in which no more than <paramref name="lone"/> are set.</summary>

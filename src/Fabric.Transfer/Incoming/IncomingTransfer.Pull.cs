@@ -39,7 +39,8 @@ public sealed partial class IncomingTransfer
     private void DiscardStale(int firstWord, int words)
     {
         PageBitmap stale = _stale!;
-        _books.Take(firstWord, _pullState.Missing.Span.Slice(firstWord, words), stale);
+        if (!_books.Take(firstWord, _pullState.Missing.Span.Slice(firstWord, words), stale))
+            return;
         for (long from = 64L * firstWord; from < stale.Length && stale.TryNextRun(from, int.MaxValue, out PageRun run); from = run.End)
         {
             _memory.Discard(run);

@@ -220,12 +220,12 @@ internal sealed class PushBooks(IGuestMemory memory)
 
     /// <summary>
     /// What is filled of <paramref name="pages"/>, which lie in the map from word <paramref name="first"/> on, counts as filled no more and is added to <paramref name="taken"/>; the caller discards
-    /// it. Any thread, also while receivers run.
+    /// it. False: there is none. Any thread, also while receivers run.
     /// </summary>
-    public void Take(int first, ReadOnlySpan<ulong> pages, PageBitmap taken)
+    public bool Take(int first, ReadOnlySpan<ulong> pages, PageBitmap taken)
     {
         lock (_gate)
-            Filled.MoveTo(taken, first, pages);
+            return Filled.MoveTo(taken, first, pages);
     }
 
     public void Note(PageTable table, ReadOnlySpan<long> suspects, bool mapped)

@@ -26,6 +26,9 @@ public sealed class PullState : IDisposable
     private const ulong Magic = 0x4C4C5550_43524246; // "FBRCPULL" in memory order
     private const ulong Version = 1;
 
+    /// <summary>Of a VM of 64 GiB.</summary>
+    private const long MapsMadeAhead = HeaderSize + (4 * ByteSize.Mebi);
+
     private readonly MappedMemory _memory;
     private readonly MappedWords _header;
     private readonly SafeFileHandle? _file;
@@ -76,7 +79,7 @@ public sealed class PullState : IDisposable
     public static PullState InMemory(MigrationId migration, long pageCount, bool digests)
     {
         PullState state = new(MappedMemory.Anonymous(Size(pageCount, digests)), null, null, pageCount, digests);
-        state.WriteHeader(migration);
+        state.Begin(migration);
         return state;
     }
 
@@ -100,7 +103,7 @@ public sealed class PullState : IDisposable
                 stream.SetLength(Size(pageCount, digests));
             SafeFileHandle file = File.OpenHandle(path, FileMode.Open, FileAccess.ReadWrite);
             PullState state = new(MappedMemory.MapFile(file, Size(pageCount, digests)), file, path, pageCount, digests);
-            state.WriteHeader(migration);
+            state.Begin(migration);
             return state;
         }
         catch (IOException e)
@@ -192,6 +195,15 @@ public sealed class PullState : IDisposable
         ArgumentOutOfRangeException.ThrowIfLessThan(pageCount, 1);
         ArgumentOutOfRangeException.ThrowIfGreaterThan(pageCount, 1L << 30);
         return HeaderSize + (16 * ((pageCount + 63) >> 6)) + (digests ? 16 * pageCount : 0);
+    }
+
+    // The two maps are first used while the guest stands: of a guest whose maps are small they are there by then.
+    private void Begin(MigrationId migration)
+    {
+        long maps = Size(PageCount, digests: false);
+        if (maps <= MapsMadeAhead)
+            PageBytes.Populate(_memory.Address, maps);
+        WriteHeader(migration);
     }
 
     private void WriteHeader(MigrationId migration)
