@@ -79,6 +79,8 @@ public sealed partial class OutgoingTransfer
         await ahead.WaitAsync(cancellation);
         _ahead = null;
         await LookAsync(LookAgain, cancellation);
+        // Ahead of the barrier: at each one the destination begins to map what came, and would do so just when the guest stops.
+        SendControl(FrameKind.Stopping);
         // The guest is not stopped while its pages stand in the way of what has to follow.
         await _life.WithinAsync(BarrierAsync(_barrier), _settings.AnswerDeadline, "The destination's confirmation of the working set", cancellation);
         // What was never chosen is missing; what no sender took, and what was written after it was pushed, is dirty already.
