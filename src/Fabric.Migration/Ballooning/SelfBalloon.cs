@@ -4,14 +4,12 @@
 //                        ▼                                                                                 │
 //      news of a balloon that stands ──▶ above the reserve? ──yes───────────────────────────────────────────┘
 //                        │                    └─no──▶ settled: nothing more is to be gained
-//                        └──▶ pressure ──▶ everything back at once, nothing is taken for ten intervals, and more than the reserve is left from then on (margin)
+//                        └──▶ pressure ──▶ everything back at once, and nothing is taken for ten intervals
 //
 // The guest's statistics are up to a second old, and one that is running may need in the next moment what it said was free. Three things keep it from harm:
 //   news     a report counts only if it was first seen after a look at which the balloon already stood. What it took since would be counted as free otherwise.
 //   share    one step takes a share of what lies above the reserve, never all.
 //   pressure scarcity, major faults, swapping, silence, or a guest that takes pages back by itself: then it gets everything, at once.
-// A guest whose needs go up and down, a build for one, would be filled and emptied again and again, and pay for each turn. So pressure is remembered: the margin doubles with each, and is halved
-// after a long time without any.
 // The same decisions serve two callers: the seconds ahead of a migration (Take, then Watch), and the steady loop of a VM that asks for one (Keep at each interval, Watch while it is moved).
 // That loop does not begin with an empty balloon: an agent that starts, and a host to which the VM comes, find it as the loop before left it, standing or on its way.
 //
@@ -49,9 +47,6 @@ public sealed record SelfBalloonSettings
 
     /// <summary>Intervals after pressure in which nothing is taken.</summary>
     public int HoldOffIntervals { get; init; } = 10;
-
-    /// <summary>Hold-offs without pressure after which the margin is halved.</summary>
-    public int CalmHoldOffs { get; init; } = 20;
 
     /// <summary>Major faults a second from which on the guest is under pressure.</summary>
     public double MajorFaultsPerSecond { get; init; } = 100;
@@ -92,12 +87,9 @@ public sealed record GuestReading(long Actual, DateTimeOffset? ReportedAt, long?
 /// <param name="Above">Bytes above the reserve that the last step left.</param>
 /// <param name="Least">The least that the guest had since the last step.</param>
 /// <param name="NotBefore">Nothing is taken before.</param>
-/// <param name="Margin">Bytes that are left besides the reserve, since the guest has needed them.</param>
-/// <param name="CalmSince">When the margin was last changed.</param>
 /// <param name="AsFound">Nothing was asked for yet: the target is what the guest has been seen to have, since what it was asked for before is not known.</param>
 public sealed record SelfBalloonState(
-    long Full, long Target, GuestReading? Last, (TimeSpan Seen, GuestReading Report)? News, TimeSpan? Stands, long Above, long Least, TimeSpan NotBefore, bool AsFound = false, long Margin = 0,
-    TimeSpan CalmSince = default)
+    long Full, long Target, GuestReading? Last, (TimeSpan Seen, GuestReading Report)? News, TimeSpan? Stands, long Above, long Least, TimeSpan NotBefore, bool AsFound = false)
 {
     /// <summary>Of a balloon that is empty and was not asked to be otherwise.</summary>
     public static SelfBalloonState Begin(long full) => new(full, full, null, null, null, long.MaxValue, full, TimeSpan.MinValue);
@@ -140,7 +132,7 @@ public static class SelfBalloon
         state = Adopt(state, reading);
         var look = Look.At(state, reading, now);
         if (WhyBack(settings, state, look) is { } pressure)
-            return GiveBack(settings, state, look, pressure);
+            return GiveBack(settings, look, pressure);
         if (look.Free is not { } free)
             return Stay(look, true, "the guest reports no free memory");
         if (look.Reading.Actual > state.Target + Slack)
@@ -165,11 +157,9 @@ public static class SelfBalloon
         if (!promised)
         {
             var look = Look.At(Adopt(state, reading), reading, now);
-            return look.Next.Taken == 0 ? Stay(look, true, NoPromise) : GiveBack(settings, state, look, new Pressure(NoPromise, Needs: false));
+            return look.Next.Taken == 0 ? Stay(look, true, NoPromise) : GiveBack(settings, look, NoPromise);
         }
 
-        if (state.Margin > 0 && now - state.CalmSince > settings.CalmHoldOffs * settings.HoldOff)
-            state = state with { Margin = state.Margin / 2 < Slack ? 0 : state.Margin / 2, CalmSince = now };
         var decision = Take(settings, state with { Above = long.MaxValue }, reading, now);
         // The next look is an interval away by itself: only pressure makes the loop wait for more than that.
         return decision.Pressure ? decision : decision with { Next = decision.Next with { NotBefore = state.NotBefore } };
@@ -183,7 +173,7 @@ public static class SelfBalloon
         state = Adopt(state, reading);
         var look = Look.At(state, reading, now);
         if (WhyBack(settings, state, look) is { } pressure)
-            return GiveBack(settings, state, look, pressure);
+            return GiveBack(settings, look, pressure);
         // What the guest has not given by now it may keep: pages that are given while they are read are sent all the same.
         return look.Reading.Actual > state.Target + Slack
             ? new SelfBalloonDecision(look.Next with { Target = look.Reading.Actual, Least = look.Reading.Actual, AsFound = false }, look.Reading.Actual, true, false, "enough has been taken")
@@ -202,7 +192,7 @@ public static class SelfBalloon
 
     private static SelfBalloonDecision Step(SelfBalloonSettings settings, SelfBalloonState state, Look look, long free)
     {
-        long reserve = look.Reserve(settings) + state.Margin;
+        long reserve = look.Reserve(settings);
         long above = free - reserve;
         if (above < look.Gain(settings))
             return Stay(look, true, "what is free is the reserve");
@@ -223,50 +213,40 @@ public static class SelfBalloon
             look.Next with { Target = look.Reading.Actual, Least = look.Reading.Actual, AsFound = false }, look.Reading.Actual, true, false, "the guest gives no more");
     }
 
-    private static SelfBalloonDecision GiveBack(SelfBalloonSettings settings, SelfBalloonState state, Look look, Pressure pressure)
+    private static SelfBalloonDecision GiveBack(SelfBalloonSettings settings, Look look, string why)
     {
         long full = look.Next.Full;
         var next = look.Next with { Target = full, Stands = null, Above = long.MaxValue, Least = full, NotBefore = look.Now + settings.HoldOff, AsFound = false };
-        if (pressure.Needs)
-        {
-            // What was left did not do: twice that, and what the guest took by itself.
-            long took = Math.Max(0, look.Reading.Actual - state.Least);
-            next = next with { Margin = Math.Min(full, (2 * Math.Max(state.Margin, look.Reserve(settings))) + took), CalmSince = look.Now };
-        }
-
-        return new SelfBalloonDecision(next, full, true, true, pressure.Why);
+        return new SelfBalloonDecision(next, full, true, true, why);
     }
 
     private static SelfBalloonDecision Stay(Look look, bool settled, string why) => new(look.Next, null, settled, false, why);
 
     /// <summary>Why the guest needs its memory now, or null. One of which nothing is held is not helped by anything here.</summary>
-    private static Pressure? WhyBack(SelfBalloonSettings settings, SelfBalloonState state, Look look)
+    private static string? WhyBack(SelfBalloonSettings settings, SelfBalloonState state, Look look)
     {
         if (state.Taken == 0)
             return null;
         if (look.Reading.Actual > state.Least + Slack)
-            return new Pressure("the guest took memory back by itself");
+            return "the guest took memory back by itself";
         if (look.Silent > settings.SilenceLimit)
-            return new Pressure(Text($"the guest has reported nothing for {look.Silent.TotalSeconds:0.0} s"), Needs: false);
+            return Text($"the guest has reported nothing for {look.Silent.TotalSeconds:0.0} s");
         if (!look.Fresh)
             return null;
         if (look.Available is { } available && available < look.Reserve(settings) / 2)
-            return new Pressure(Text($"only {ByteSize.Format(available)} are available"));
+            return Text($"only {ByteSize.Format(available)} are available");
         if (state.News is not { } before)
             return null;
         double seconds = Math.Max(0.1, (look.Now - before.Seen).TotalSeconds);
         if (Grown(look.Reading.MajorFaults, before.Report.MajorFaults) / seconds > settings.MajorFaultsPerSecond)
-            return new Pressure("it waits for pages from its disk");
-        return Grown(look.Reading.SwappedBytes, before.Report.SwappedBytes) > 0 ? new Pressure("it swaps") : null;
+            return "it waits for pages from its disk";
+        return Grown(look.Reading.SwappedBytes, before.Report.SwappedBytes) > 0 ? "it swaps" : null;
     }
 
     /// <summary>A counter that is lower than it was belongs to a guest that booted anew.</summary>
     private static long Grown(long? now, long? before) => now is { } n && before is { } b && n > b && b >= 0 ? n - b : 0;
 
     private static string Text(FormattableString text) => text.ToString(CultureInfo.InvariantCulture);
-
-    /// <param name="Needs">The guest was seen to need it.</param>
-    private sealed record Pressure(string Why, bool Needs = true);
 
     /// <summary>A reading within what can be, with what it means after the one before it.</summary>
     private sealed record Look(GuestReading Reading, SelfBalloonState Next, TimeSpan Now, bool Fresh, TimeSpan Silent)

@@ -54,49 +54,6 @@ public sealed class SteadyBalloonTests
         Assert.InRange(again - needed, 10 * Settings.Interval, 12 * Settings.Interval);
     }
 
-    /// <summary>As a build does: filled to the reserve it would be under pressure at the next peak, and pay for filling and emptying every minute.</summary>
-    [Theory]
-    [InlineData(1)]
-    [InlineData(2)]
-    [InlineData(3)]
-    public void A_guest_whose_needs_go_up_and_down_is_left_what_it_needs(int seed)
-    {
-        const long Peak = 120 * ByteSize.Mebi;
-        var random = new Random(seed);
-        UpAndDown(TimeSpan.FromHours(1));
-        Assert.InRange(_orders.Count(static o => o.Decision.Pressure), 1, 6); // without a margin it is one a minute
-        Assert.InRange(_state.Taken, Free / 4, Free - Peak);
-
-        void UpAndDown(TimeSpan time)
-        {
-            for (var end = _now + time; _now < end;)
-                Play(Settings.Interval, Free - random.NextInt64(Peak));
-        }
-    }
-
-    [Fact]
-    public void A_need_that_does_not_come_again_is_forgotten()
-    {
-        Play(TimeSpan.FromMinutes(1), Free);
-        long before = _state.Taken;
-        Play(Settings.Interval, Full - _actual);
-        Play(TimeSpan.FromMinutes(3), Free);
-        Assert.InRange(_state.Taken, Free / 2, before - (2 * SelfBalloon.LeastReserve));
-        Play(TimeSpan.FromHours(3), Free);
-        Assert.InRange(_state.Taken, before - SelfBalloon.LeastReserve, before + SelfBalloon.LeastReserve);
-        Assert.Single(_orders, static o => o.Decision.Pressure);
-    }
-
-    /// <summary>Nobody has seen it need anything.</summary>
-    [Fact]
-    public void Silence_gives_everything_back_and_leaves_no_margin()
-    {
-        Play(TimeSpan.FromMinutes(1), Free);
-        var silent = _state.News!.Value.Report;
-        var decision = SelfBalloon.Keep(Settings, _state, silent, promised: true, _now + (Settings.SilenceLimit * 2));
-        Assert.Equal((Full, true, 0L), (decision.Target, decision.Pressure, decision.Next.Margin));
-    }
-
     /// <summary>The order that the device was given before is not known here: an agent that starts, or the destination of a move.</summary>
     [Theory]
     [InlineData(400, 400)] // it stands
