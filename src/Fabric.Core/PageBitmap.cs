@@ -110,8 +110,7 @@ public sealed class PageBitmap
     public void AndNot(PageBitmap other)
     {
         SameLength(other);
-        for (int i = 0; i < _words.Length; i++)
-            _words[i] &= ~other._words[i];
+        AndNot(other.Words);
     }
 
     /// <summary>Clears the bits that are set in <paramref name="words"/>.</summary>

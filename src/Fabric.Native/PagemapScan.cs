@@ -52,8 +52,8 @@ public sealed class PagemapScan : IDisposable
         return Scan(Layout.ProtectMatching | Layout.CheckAsync, Layout.PageIsWritten, written, _start + ((ulong)first * VmSpec.PageSize), _start + ((ulong)end * VmSpec.PageSize));
     }
 
-    /// <summary>Counts the written pages, and adds them to <paramref name="written"/> if given; changes nothing.</summary>
-    public long Peek(PageBitmap? written = null) => Scan(0, Layout.PageIsWritten, written, _start, _end);
+    /// <summary>Counts the written pages; changes nothing.</summary>
+    public long Peek() => Scan(0, Layout.PageIsWritten, null, _start, _end);
 
     /// <summary>Adds the pages that are in the process's page table to <paramref name="present"/>; changes nothing. Needs no registration. Returns how many there are.</summary>
     public long FindPresent(PageBitmap present) => Scan(0, Layout.PageIsPresent, present, _start, _end);

@@ -36,7 +36,7 @@ internal sealed class DirtyTracker(PagemapScan scan, SparseFile file)
     public long Scan(PageBitmap dirty)
     {
         long pages = 0;
-        for (long chunk = 0; chunk < _armed.Length && _armed.TryNextRun(chunk, int.MaxValue, out PageRun run); chunk = run.End)
+        for (long chunk = 0; _armed.TryNextRun(chunk, int.MaxValue, out PageRun run); chunk = run.End)
             pages += scan.ScanAndProtect(dirty, run.First * ChunkPages, Math.Min(run.End * ChunkPages, _pageCount));
         return pages + ArmWhatExists(dirty);
     }
@@ -45,22 +45,21 @@ internal sealed class DirtyTracker(PagemapScan scan, SparseFile file)
     private long ArmWhatExists(PageBitmap? fresh)
     {
         long pages = 0;
-        for (long chunk = _armed.NextClear(0); chunk >= 0; chunk = chunk < _armed.Length ? _armed.NextClear(chunk) : -1)
+        for (long gap = _armed.NextClear(0); gap >= 0;)
         {
-            long page = file.NextPresent(chunk * ChunkPages);
+            long page = file.NextPresent(gap * ChunkPages);
             if (page < 0)
                 break;
-            chunk = page / ChunkPages;
-            if (!_armed[chunk])
-            {
-                long end = Math.Min((chunk + 1) * ChunkPages, _pageCount);
-                scan.ScanAndProtect(null, chunk * ChunkPages, end);
-                _armed[chunk] = true;
-                if (fresh is not null)
-                    pages += file.AddPresence(fresh, chunk * ChunkPages, end);
-            }
-
-            chunk++;
+            long chunk = page / ChunkPages;
+            gap = _armed.NextClear(chunk + 1);
+            if (_armed[chunk])
+                continue;
+            long first = chunk * ChunkPages;
+            long end = Math.Min(first + ChunkPages, _pageCount);
+            scan.ScanAndProtect(null, first, end);
+            _armed[chunk] = true;
+            if (fresh is not null)
+                pages += file.AddPresence(fresh, first, end);
         }
 
         return pages;

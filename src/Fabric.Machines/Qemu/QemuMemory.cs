@@ -161,7 +161,7 @@ internal sealed class QemuMemory : IGuestMemory, IDisposable
         }
     }
 
-    // A page that was written and is then unmapped would no longer count as written: so nothing is unmapped while writes are recorded.
+    // Only while no writes are recorded: a transfer asks in that order.
     public async Task<bool> WatchTouchesAsync(CancellationToken cancellation)
     {
         if (!await Task.Run(() => UnmapAll(cancellation), cancellation))

@@ -41,7 +41,7 @@ public sealed partial class IncomingTransfer
         PageBitmap stale = _stale!;
         if (!_books.Take(firstWord, _pullState.Missing.Span.Slice(firstWord, words), stale))
             return;
-        for (long from = 64L * firstWord; from < stale.Length && stale.TryNextRun(from, int.MaxValue, out PageRun run); from = run.End)
+        for (long from = 64L * firstWord; stale.TryNextRun(from, int.MaxValue, out PageRun run); from = run.End)
         {
             _memory.Discard(run);
             stale.ClearRun(run);

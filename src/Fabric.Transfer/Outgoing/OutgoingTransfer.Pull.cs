@@ -90,7 +90,7 @@ public sealed partial class OutgoingTransfer
         return state;
     }
 
-    // The destination has Finish: from now on wanted pages are answered, since loading the device state touches guest memory. No round follows, so _dirty is free.
+    // The destination has Finish, or has said what it lacks: from now on wanted pages are answered, since loading the device state touches guest memory. No round follows, so _dirty is free.
     private void BeginPull()
     {
         _pull = new PullSource(_missing!, _missingPages, _plan.Begin(_missing!, _dirty, _hot, _history));
@@ -122,8 +122,7 @@ public sealed partial class OutgoingTransfer
         _missing = new PageBitmap(_memory.PageCount);
         _missing.CopyFrom(_lack);
         _missingPages = _missing.CountSet();
-        _pull = new PullSource(_missing, _missingPages, _plan.Begin(_missing, _dirty));
-        _pullBegun.Ring();
+        BeginPull();
     }
 
     private void TakeLackMap(FrameHeader header, ReadOnlySpan<byte> body)
@@ -136,7 +135,7 @@ public sealed partial class OutgoingTransfer
 
     // On resume, and right behind Finish, the first wants may come before the order of the pull has been put together.
     private readonly Doorbell _pullBegun = new();
-    private volatile bool _pullBegins; // Finish of a pull is about to be sent
+    private volatile bool _pullBegins; // a pull is resumed, or its Finish is about to be sent
 
     /// <summary>A quarter of a millisecond at 1 Gb/s.</summary>
     private const int PieceAhead = 8;
@@ -177,7 +176,7 @@ public sealed partial class OutgoingTransfer
                 throw _channels.Urgent.Malformed($"a {header.Kind} frame");
             if (!WantList.TryDecode(body, _memory.PageCount, pages, out int count, out FabricError? error))
                 throw new FabricException(error);
-            if (_pull is null && (_resume || _pullBegins))
+            if (_pull is null && _pullBegins)
                 _pullBegun.Wait(_life.Ended);
             PullSource pull = _pull ?? throw _channels.Urgent.Malformed("wanted pages before any are missing");
             int kept = pull.ClaimWanted(pages.AsSpan(0, count));

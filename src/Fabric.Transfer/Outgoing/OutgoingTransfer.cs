@@ -90,6 +90,7 @@ public sealed partial class OutgoingTransfer : IOutgoingTransfer
         (_memory, _terms, _channels, _settings, _time, _resume) = (memory, terms, channels, settings, time, resume);
         _pin = memory.Pin();
         _tokenSent = resume;
+        _pullBegins = resume;
         _plan = plan ?? PullPlan.Default;
         _readsAhead = !settings.WithoutReadAhead.Contains(_plan.Order);
         _guestFirst = _readsAhead ? new GuestFirst(time) : null;

@@ -152,7 +152,7 @@ public sealed class DirtyTrackerTests : IDisposable
 
         static IEnumerable<long> Set(PageBitmap pages)
         {
-            for (long page = pages.NextSet(0); page >= 0; page = page + 1 < pages.Length ? pages.NextSet(page + 1) : -1)
+            for (long page = pages.NextSet(0); page >= 0; page = pages.NextSet(page + 1))
                 yield return page;
         }
     }
