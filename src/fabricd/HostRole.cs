@@ -83,7 +83,7 @@ internal sealed partial class HostRole : IAsyncDisposable
                 name, agent.Incarnation, http.Urls[0], agent.Data, memory, Environment.ProcessorCount, [.. machines.Select(m => m.Kind)], ServiceVersion.Text,
                 settings.Site);
             announcer = new HostAnnouncer(settings.ControlUrls, registration, time, new Random(), logs.CreateLogger<HostAnnouncer>());
-            var rehearsal = settings.Rehearse ? new RehearsalRun(NewRehearsal(settings, state, machines, logs, time), agent, time) : null;
+            var rehearsal = settings.Rehearse ? new RehearsalRun(NewRehearsal(settings, state, machines, logs, time), agent, logs.CreateLogger<RehearsalRun>(), time) : null;
             return new HostRole(settings, agent, links, machines, http, announcer, rehearsal);
         }
         catch

@@ -1,22 +1,43 @@
+using System.Collections.Immutable;
+using System.Diagnostics;
+using System.Reflection;
+using Fabric.Actors;
+using Fabric.Api;
+using Fabric.Core;
 using Fabric.Host;
+using Fabric.Machines;
 using Fabric.Migration;
+using Fabric.Native;
+using Fabric.Transfer;
+using Fabric.Wire.Agent;
 
 namespace Fabric.Daemon.Rehearsals;
 
 /// <summary>
-/// When the rehearsal runs: once in an agent's life, as soon as no VM here is in a migration. An agent that took VMs over from an earlier life has
+/// When the rehearsal runs, and after it the compilation of what it did not call: once in an agent's life, as soon as no VM here is in a migration. An agent that took VMs over from an earlier life has
 /// better things to do first.
 /// </summary>
-internal sealed class RehearsalRun : IAsyncDisposable
+internal sealed partial class RehearsalRun : IAsyncDisposable
 {
     private static readonly TimeSpan Look = TimeSpan.FromSeconds(5);
     private const int LooksMost = 100;
 
+    // All that an agent's part of a migration consists of.
+    private static ImmutableArray<Assembly> Parts =>
+    [
+        typeof(VmName).Assembly, typeof(ActorSystem).Assembly, typeof(ProcessHandle).Assembly, typeof(IMachine).Assembly, typeof(TransferSettings).Assembly,
+        typeof(AgentJson).Assembly, typeof(HostAgent).Assembly, typeof(AgentEndpoints).Assembly,
+    ];
+
+    private readonly ILogger _log;
     private readonly CancellationTokenSource _stop = new();
     private readonly Task _running;
 
-    public RehearsalRun(Rehearsal rehearsal, HostAgent agent, TimeProvider time) =>
+    public RehearsalRun(Rehearsal rehearsal, HostAgent agent, ILogger log, TimeProvider time)
+    {
+        _log = log;
         _running = Task.Run(() => RunAsync(rehearsal, agent, time, _stop.Token));
+    }
 
     public async ValueTask DisposeAsync()
     {
@@ -25,7 +46,7 @@ internal sealed class RehearsalRun : IAsyncDisposable
         _stop.Dispose();
     }
 
-    private static async Task RunAsync(Rehearsal rehearsal, HostAgent agent, TimeProvider time, CancellationToken stop)
+    private async Task RunAsync(Rehearsal rehearsal, HostAgent agent, TimeProvider time, CancellationToken stop)
     {
         // An agent that has started tells of every VM that it found.
         bool waits = (await agent.FactsAsync(-1, TimeSpan.Zero, stop)).Vms.Count > 0;
@@ -36,11 +57,21 @@ internal sealed class RehearsalRun : IAsyncDisposable
             waits = facts.Vms.Any(IsMoving);
         }
 
-        if (!waits)
-            await rehearsal.RunAsync(stop);
+        if (!waits && await rehearsal.RunAsync(stop))
+            CompileRest(stop);
+    }
+
+    private void CompileRest(CancellationToken stop)
+    {
+        long began = Stopwatch.GetTimestamp();
+        int methods = EarlyCompilation.Run(Parts, stop);
+        LogCompiled(methods, Stopwatch.GetElapsedTime(began).TotalMilliseconds);
     }
 
     private static bool IsMoving(VmFact vm) =>
         vm.Outgoing is { Phase: SourcePhase.Pushing or SourcePhase.Converged or SourcePhase.HandingOver or SourcePhase.TokenSent or SourcePhase.HandedOver }
         || vm.Incoming is { Phase: not (DestinationPhase.Complete or DestinationPhase.Refused or DestinationPhase.Lost) };
+
+    [LoggerMessage(Level = LogLevel.Information, Message = "Compiling what the rehearsal did not call of {Methods} methods took {Milliseconds:0} ms")]
+    private partial void LogCompiled(int methods, double milliseconds);
 }
