@@ -10,6 +10,9 @@
 //   news     a report counts only if it was first seen after a look at which the balloon already stood. What it took since would be counted as free otherwise.
 //   share    one step takes a share of what lies above the reserve, never all.
 //   pressure scarcity, major faults, swapping, silence, or a guest that takes pages back by itself: then it gets everything, at once.
+// A guest whose needs go up and down, a build for one, would be filled to the reserve at a low, be under pressure at the next high, and pay for each turn. So the steady loop remembers the most that the
+// guest was seen to use (Peak) and leaves the reserve above that. It forgets by a share of the difference at each look, a quarter at first; each time the guest comes back to it makes that half of what it
+// was (Returns). A need that comes once, as at boot, is forgotten within some twenty to forty looks.
 // The same decisions serve two callers: the seconds ahead of a migration (Take, then Watch), and the steady loop of a VM that asks for one (Keep at each interval, Watch while it is moved).
 // That loop does not begin with an empty balloon: an agent that starts, and a host to which the VM comes, find it as the loop before left it, standing or on its way.
 //
@@ -88,8 +91,12 @@ public sealed record GuestReading(long Actual, DateTimeOffset? ReportedAt, long?
 /// <param name="Least">The least that the guest had since the last step.</param>
 /// <param name="NotBefore">Nothing is taken before.</param>
 /// <param name="AsFound">Nothing was asked for yet: the target is what the guest has been seen to have, since what it was asked for before is not known.</param>
+/// <param name="Peak">Bytes that a steady loop has seen the guest use, as far as it has not forgotten them; 0 ahead of a migration.</param>
+/// <param name="Returns">How often the guest came back to it, up to <see cref="SelfBalloon.ReturnsMost"/>.</param>
+/// <param name="Fell">It has used less since.</param>
 public sealed record SelfBalloonState(
-    long Full, long Target, GuestReading? Last, (TimeSpan Seen, GuestReading Report)? News, TimeSpan? Stands, long Above, long Least, TimeSpan NotBefore, bool AsFound = false)
+    long Full, long Target, GuestReading? Last, (TimeSpan Seen, GuestReading Report)? News, TimeSpan? Stands, long Above, long Least, TimeSpan NotBefore, bool AsFound = false,
+    long Peak = 0, int Returns = 0, bool Fell = false)
 {
     /// <summary>Of a balloon that is empty and was not asked to be otherwise.</summary>
     public static SelfBalloonState Begin(long full) => new(full, full, null, null, null, long.MaxValue, full, TimeSpan.MinValue);
@@ -124,6 +131,10 @@ public static class SelfBalloon
     public const long FloorBytes = 64 * ByteSize.Mebi;
     public const long FloorShare = 16;
 
+    /// <summary>What a steady loop forgets of a peak at a look: 1/2^<see cref="ForgetShift"/> of what it lies above what is used, half of that for each return.</summary>
+    public const int ForgetShift = 2;
+    public const int ReturnsMost = 5;
+
     /// <summary>Ahead of a migration: takes what is free, gives back under pressure.</summary>
     public static SelfBalloonDecision Take(SelfBalloonSettings settings, SelfBalloonState state, GuestReading reading, TimeSpan now)
     {
@@ -141,7 +152,7 @@ public static class SelfBalloon
             return Stay(look, true, "what is free is the reserve");
         if (now < state.NotBefore)
             return Stay(look, state.Taken == 0, "it was under pressure, or has just been asked");
-        if (look.Next is not { Stands: { } stands, News: { } news } || news.Seen <= stands)
+        if (!look.IsNewsOfStanding)
             return Stay(look, false, "there is no news since the balloon stands");
         return Step(settings, state, look, free);
     }
@@ -160,6 +171,7 @@ public static class SelfBalloon
             return look.Next.Taken == 0 ? Stay(look, true, NoPromise) : GiveBack(settings, look, NoPromise);
         }
 
+        state = Remember(Adopt(state, reading), reading, now);
         var decision = Take(settings, state with { Above = long.MaxValue }, reading, now);
         // The next look is an interval away by itself: only pressure makes the loop wait for more than that.
         return decision.Pressure ? decision : decision with { Next = decision.Next with { NotBefore = state.NotBefore } };
@@ -190,9 +202,21 @@ public static class SelfBalloon
             : state;
     }
 
+    /// <summary>A guest that is at its peak look after look has no ups and downs: then it counts as one that does not return.</summary>
+    private static SelfBalloonState Remember(SelfBalloonState state, GuestReading reading, TimeSpan now)
+    {
+        var look = Look.At(state, reading, now);
+        if (!look.Fresh || !look.IsNewsOfStanding || look.Used is not { } used)
+            return state;
+        long above = state.Peak - used;
+        if (above > Slack)
+            return state with { Peak = state.Peak - (above >> (ForgetShift + state.Returns)), Fell = true };
+        return state with { Peak = Math.Max(state.Peak, used), Returns = Math.Clamp(state.Returns + (state.Fell ? 1 : -1), 0, ReturnsMost), Fell = false };
+    }
+
     private static SelfBalloonDecision Step(SelfBalloonSettings settings, SelfBalloonState state, Look look, long free)
     {
-        long reserve = look.Reserve(settings);
+        long reserve = look.Reserve(settings) + Math.Max(0, (state.Peak - look.Used) ?? 0);
         long above = free - reserve;
         if (above < look.Gain(settings))
             return Stay(look, true, "what is free is the reserve");
@@ -255,6 +279,12 @@ public static class SelfBalloon
         internal long? Free => Reading is { Free: { } free } ? Math.Min(free, Reading.Available ?? free) : null;
 
         internal long? Available => Reading.Available ?? Reading.Free;
+
+        /// <summary>What it uses, by a report that was made while the balloon stood.</summary>
+        internal long? Used => Reading.Actual - Free;
+
+        /// <summary>The last report was first seen after a look at which the balloon already stood.</summary>
+        internal bool IsNewsOfStanding => Next is { Stands: { } stands, News: { } news } && news.Seen > stands;
 
         /// <summary>What would be free without a balloon.</summary>
         private long WouldBeFree => (Free ?? 0) + (Next.Full - Reading.Actual);

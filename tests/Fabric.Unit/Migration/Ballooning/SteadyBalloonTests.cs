@@ -38,7 +38,7 @@ public sealed class SteadyBalloonTests
     {
         Play(TimeSpan.FromMinutes(1), Free / 4);
         Assert.InRange(_state.Taken, (long)(Free / 4 * 0.9), Free / 4);
-        Play(TimeSpan.FromMinutes(1), Free);
+        Play(TimeSpan.FromMinutes(3), Free);
         Assert.InRange(_state.Taken, (long)(Free * 0.93), Free - SelfBalloon.LeastReserve);
     }
 
@@ -52,6 +52,47 @@ public sealed class SteadyBalloonTests
         Play(TimeSpan.FromMinutes(2), Free);
         var again = _orders.First(o => o.At > needed && o.Decision.Target < Full).At;
         Assert.InRange(again - needed, 10 * Settings.Interval, 12 * Settings.Interval);
+    }
+
+    /// <summary>As a build does: filled to the reserve at a low, it would be under pressure at the next high, and pay for filling and emptying every minute.</summary>
+    [Theory]
+    [InlineData(1)]
+    [InlineData(2)]
+    [InlineData(3)]
+    public void A_guest_whose_needs_go_up_and_down_is_left_what_it_needs(int seed)
+    {
+        const long High = 120 * ByteSize.Mebi;
+        var random = new Random(seed);
+        for (var end = TimeSpan.FromHours(1); _now < end;)
+            Play(Settings.Interval, Free - random.NextInt64(High));
+        Assert.InRange(_orders.Count(static o => o.Decision.Pressure), 0, 4); // without a memory it is one a minute
+        Assert.InRange(_state.Taken, (Free - High) * 9 / 10, Free - (High * 9 / 10));
+    }
+
+    /// <summary>At boot for one, or a job that runs once a day.</summary>
+    [Fact]
+    public void A_need_that_does_not_come_again_is_forgotten_within_some_looks()
+    {
+        Play(TimeSpan.FromMinutes(1), Free / 4);
+        Play(20 * Settings.Interval, Free);
+        Assert.InRange(_state.Taken, (long)(Free * 0.85), Free - SelfBalloon.LeastReserve);
+        Play(20 * Settings.Interval, Free);
+        Assert.InRange(_state.Taken, (long)(Free * 0.93), Free - SelfBalloon.LeastReserve);
+    }
+
+    [Fact]
+    public void Ahead_of_a_migration_nothing_is_left_for_a_peak()
+    {
+        var state = SelfBalloonState.Begin(Full);
+        for (int second = 1; second <= 10; second++)
+        {
+            long left = second == 1 ? 0 : Free - (Full - _actual);
+            state = SelfBalloon.Take(SelfBalloonSettings.Default, state, new GuestReading(_actual, Zero + TimeSpan.FromSeconds(second), left, left, 0, 0), TimeSpan.FromSeconds(second)).Next;
+            _actual = state.Target;
+        }
+
+        Assert.Equal(0, state.Peak);
+        Assert.InRange(state.Taken, (long)(Free * 0.93), Free - SelfBalloon.LeastReserve);
     }
 
     /// <summary>The order that the device was given before is not known here: an agent that starts, or the destination of a move.</summary>
