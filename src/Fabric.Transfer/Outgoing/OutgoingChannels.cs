@@ -48,18 +48,22 @@ public static class OutgoingConnector
         ArgumentOutOfRangeException.ThrowIfLessThan(bulkConnections, 1);
         ArgumentOutOfRangeException.ThrowIfGreaterThan(bulkConnections, Limits.BulkConnections);
         byte[] secret = TicketBytes(ticket);
-        List<DataChannel> made = [];
+        // All at once: one after the other each would cost two round trips, and a guest whose pull broke waits for them.
+        Task<DataChannel>[] opening =
+        [
+            OpenAsync(new Hello(ChannelKind.Control, 0, migration, secret)),
+            OpenAsync(new Hello(ChannelKind.Urgent, 0, migration, secret)),
+            .. Enumerable.Range(0, bulkConnections).Select(i => OpenAsync(new Hello(ChannelKind.Bulk, i, migration, secret))),
+        ];
         try
         {
-            made.Add(await OpenAsync(new Hello(ChannelKind.Control, 0, migration, secret)));
-            made.Add(await OpenAsync(new Hello(ChannelKind.Urgent, 0, migration, secret)));
-            for (int i = 0; i < bulkConnections; i++)
-                made.Add(await OpenAsync(new Hello(ChannelKind.Bulk, i, migration, secret)));
+            DataChannel[] made = await Task.WhenAll(opening);
             return new OutgoingChannels(made[0], made[1], [.. made[2..]]);
         }
         catch
         {
-            made.ForEach(c => c.Dispose());
+            foreach (var made in opening.Where(static o => o.IsCompletedSuccessfully))
+                (await made).Dispose();
             throw;
         }
 

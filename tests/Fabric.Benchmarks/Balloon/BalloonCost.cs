@@ -12,10 +12,10 @@ using Fabric.Wire.Api;
 namespace Fabric.Benchmarks.Balloon;
 
 /// <summary>
-/// One workload under one interval. <paramref name="Dearer"/>: per cent by which a piece of the guest's work took more CPU time than that of its twin without a loop, over windows of some
+/// One workload under one interval, null: of the twin that has no loop either. <paramref name="Dearer"/>: per cent by which a piece of the guest's work took more CPU time than that of its twin without a loop, over windows of some
 /// seconds; below zero, less. <paramref name="Orders"/>: sizes that it was asked for, over all runs.
 /// </summary>
-public sealed record BalloonCostRow(string Workload, int IntervalMs, Statistics Dearer, int Orders);
+public sealed record BalloonCostRow(string Workload, int? IntervalMs, Statistics Dearer, int Orders);
 
 public sealed record BalloonCostReport(string Machine, string Guest, IReadOnlyList<BalloonCostRow> Rows, bool AllClean);
 
@@ -27,16 +27,18 @@ public sealed record BalloonCostReport(string Machine, string Guest, IReadOnlyLi
 public static class BalloonCost
 {
     public const string Usage = """
-        fabric-bench balloon-cost [--runs N] [--seconds N] [--memory SIZE] [--mb N] [--workload LIST] [--out DIR]
-          Compares the work that guests with a balloon loop of 5 s, 1 s and 0.5 s do in a second of CPU time with that of one without, at the same time; writes balloon-cost.md and .json to
-          DIR (artifacts/bench).
-          --mb: of the workload. --workload: read-heavy, write-heavy, compile-like, with commas between.
+        fabric-bench balloon-cost [--runs N] [--seconds N] [--memory SIZE] [--mb N] [--workload LIST] [--interval LIST] [--out DIR]
+          Compares the work that guests with a balloon loop of 5 s, 1 s and 0.5 s do in a second of CPU time with that of one without, at the same time, and that with a twin that has none
+          either; writes balloon-cost.md and .json to DIR (artifacts/bench).
+          --mb: of the workload. --interval: none, 5s, 1s, 0.5s, with commas between. --workload: read-heavy, write-heavy, compile-like, with commas between.
         """;
 
     private static readonly TimeSpan BootDeadline = TimeSpan.FromSeconds(120);
     private static readonly TimeSpan Window = TimeSpan.FromSeconds(10);
     private static readonly string[] Workloads = ["read-heavy", "write-heavy", "compile-like"];
-    private static readonly int[] Intervals = [0, 5000, 1000, 500]; // 0: no loop
+    private const int WithoutLoop = 0;
+    private const int Twin = 1; // as well without: what it differs by is chance
+    private static readonly int[] Intervals = [Twin, 5000, 1000, 500];
 
     private static readonly HostName Host = HostName.Parse("alpha");
 
@@ -47,6 +49,7 @@ public static class BalloonCost
         int runs = BenchOptions.Number(options, "runs", 2, 1, 100);
         int windows = Math.Max(1, (int)(BenchOptions.Number(options, "seconds", 40, 10, 3600) / Window.TotalSeconds));
         string[] workloads = BenchOptions.Chosen(options, "workload", Workloads, static w => w);
+        int[] intervals = [WithoutLoop, .. BenchOptions.Chosen(options, "interval", Intervals, Text)];
         if (Preflight.WhyNot(Preflight.Run(new PreflightOptions())) is { } why)
             throw new FabricException(ErrorCodes.Unsupported, why);
         var seen = new List<(string Workload, int Interval, double Dearer)>();
@@ -62,11 +65,11 @@ public static class BalloonCost
             {
                 foreach (string workload in workloads)
                 {
-                    var guests = await RunOnceAsync(cluster, Spec(options, workload), run, windows, seen, cancellation);
+                    var guests = await RunOnceAsync(cluster, Spec(options, workload), intervals, run, windows, seen, cancellation);
                     clean &= guests.All(static g => g.Clean);
                     foreach (var guest in guests)
                         orders[(workload, guest.Interval)] = orders.GetValueOrDefault((workload, guest.Interval)) + guest.Orders;
-                    await talk.WriteLineAsync($"{run + 1} {workload}: {string.Join(", ", guests.Select(static g => $"{g.Interval} ms {g.Orders} orders"))}{(clean ? "" : ", MEMORY ERRORS")}");
+                    await talk.WriteLineAsync($"{run + 1} {workload}: {string.Join(", ", guests.Select(static g => $"{Text(g.Interval)} {g.Orders} orders"))}{(clean ? "" : ", MEMORY ERRORS")}");
                 }
             }
         }
@@ -79,7 +82,7 @@ public static class BalloonCost
 
         var rows = from s in seen
                    group s.Dearer by (s.Workload, s.Interval) into g
-                   select new BalloonCostRow(g.Key.Workload, g.Key.Interval, Statistics.Of(g)!, orders[g.Key]);
+                   select new BalloonCostRow(g.Key.Workload, g.Key.Interval == Twin ? null : g.Key.Interval, Statistics.Of(g)!, orders[g.Key]);
         var like = Spec(options, "…");
         var report = new BalloonCostReport(BenchReport.Machine("tcg"), $"{ByteSize.Format(like.MemoryBytes)}, {like.Append}", [.. rows], clean);
         await BenchReport.WriteAsync(options, "balloon-cost", JsonSerializer.Serialize(report, BenchReport.Json), Markdown(report), talk);
@@ -97,15 +100,15 @@ public static class BalloonCost
     };
 
     private static async Task<IReadOnlyList<(int Interval, int Orders, bool Clean)>> RunOnceAsync(
-        LocalCluster cluster, VmSpec like, int run, int windows, List<(string Workload, int Interval, double Dearer)> seen, CancellationToken cancellation)
+        LocalCluster cluster, VmSpec like, int[] intervals, int run, int windows, List<(string Workload, int Interval, double Dearer)> seen, CancellationToken cancellation)
     {
         using var client = new ControlClient(cluster.ApiUrl);
-        var guests = Enumerable.Range(0, Intervals.Length).Select(i => Intervals[(i + run) % Intervals.Length])
+        var guests = Enumerable.Range(0, intervals.Length).Select(i => intervals[(i + run) % intervals.Length])
             .Select(interval => (Interval: interval, Record: new GuestRecord(cluster, NameOf(interval)))).ToList();
         try
         {
             foreach (var (interval, _) in guests)
-                await client.CreateVmAsync(new CreateVmRequest(like with { Name = NameOf(interval), Balloon = interval == 0 ? null : new BalloonSpec(interval) }, Host), cancellation);
+                await client.CreateVmAsync(new CreateVmRequest(like with { Name = NameOf(interval), Balloon = interval is WithoutLoop or Twin ? null : new BalloonSpec(interval) }, Host), cancellation);
             await WorkingAsync([.. guests.Select(static g => g.Record)], cancellation);
             var processes = new List<Process>();
             foreach (var (interval, _) in guests)
@@ -116,10 +119,10 @@ public static class BalloonCost
                 await Task.Delay(Window, TimeProvider.System, cancellation);
                 var after = await SampleAsync([.. guests.Select(static g => g.Record)], processes, cancellation);
                 double[] costs = [.. after.Zip(before, static (a, b) => (a.Cpu - b.Cpu).TotalMilliseconds / (a.Operations - b.Operations))];
-                double without = costs[guests.FindIndex(static g => g.Interval == 0)];
+                double without = costs[guests.FindIndex(static g => g.Interval == WithoutLoop)];
                 for (int i = 0; i < guests.Count; i++)
                 {
-                    if (guests[i].Interval != 0)
+                    if (guests[i].Interval != WithoutLoop)
                         seen.Add((WorkloadOf(like), guests[i].Interval, 100 * ((costs[i] / without) - 1)));
                 }
 
@@ -137,6 +140,8 @@ public static class BalloonCost
 
         VmName NameOf(int interval) => VmName.Parse($"{WorkloadOf(like)}-{run}-{interval}");
     }
+
+    private static string Text(int interval) => interval is WithoutLoop or Twin ? "none" : string.Create(CultureInfo.InvariantCulture, $"{interval / 1000.0}s");
 
     private static string WorkloadOf(VmSpec spec) => spec.Append!.Split(' ')[0].Split('=')[1];
 
@@ -185,13 +190,13 @@ public static class BalloonCost
     {
         var text = new StringBuilder();
         text.Append(CultureInfo.InvariantCulture, $"# What a balloon loop costs its guest\n\nMachine: {report.Machine}\n\nGuests: `{report.Guest}`, all of a run at the same time, one of them without a loop.\n\n");
-        text.Append("Dearer: per cent by which the guest's work took more CPU time of its QEMU than the same work of the one without a loop, in the same ten seconds: median (lower – upper quartile) of all windows; the first ones, in which the balloon is filled, are among them. ");
+        text.Append("Dearer: per cent by which the guest's work took more CPU time of its QEMU than the same work of the one without a loop, in the same ten seconds: median (lower – upper quartile) of all windows; the first ones, in which the balloon is filled, are among them. None: its twin, without a loop as well, which shows what chance does. ");
         text.Append("Orders: sizes that the guest was asked for in all runs.\n\n| workload | interval | dearer % | windows | orders |\n|---|---|---|---|---|\n");
         foreach (var row in report.Rows.OrderBy(static r => r.Workload, StringComparer.Ordinal).ThenByDescending(static r => r.IntervalMs))
         {
             text.Append(
                 CultureInfo.InvariantCulture,
-                $"| {row.Workload} | {row.IntervalMs / 1000.0} s | {row.Dearer.Median:0.0} ({row.Dearer.LowerQuartile:0.0} – {row.Dearer.UpperQuartile:0.0}) | {row.Dearer.Count} | {row.Orders} |\n");
+                $"| {row.Workload} | {Text(row.IntervalMs ?? Twin)} | {row.Dearer.Median:0.0} ({row.Dearer.LowerQuartile:0.0} – {row.Dearer.UpperQuartile:0.0}) | {row.Dearer.Count} | {row.Orders} |\n");
         }
 
         if (!report.AllClean)
