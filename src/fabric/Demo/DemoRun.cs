@@ -59,6 +59,9 @@ internal sealed partial class DemoRun(Invocation run, DemoOptions options)
             await CleanUpAsync(cluster);
         }
 
+        // One that ended early still tells which VMs it moved; what their guests saw of it was not asked for.
+        if (migrations.Count == 0)
+            migrations = [.. _state.Moves.Select(static move => new DemoMigration(move.Report, null, null, null))];
         bool interrupted = cancellation.IsCancellationRequested;
         bool ok = !interrupted && _error is null && _state.Checks.All(c => c.Ok);
         int code = interrupted ? ExitCode.Interrupted : ok ? ExitCode.Done : ExitCode.Failed;

@@ -75,7 +75,7 @@ internal static class DemoTables
             run.Context.Out.WriteLine($"{(check.Ok ? "ok  " : "FAIL")}  {check.Name}: {check.Detail}");
         if (result.Error is { } error && result.ExitCode != ExitCode.Interrupted)
             run.Context.Out.WriteLine($"FAIL  {error}");
-        run.Context.Out.WriteLine($"{(result.Ok ? "The demo succeeded" : result.ExitCode == ExitCode.Interrupted ? "The demo was interrupted" : "The demo FAILED")} in {Words.Seconds(result.Seconds)}: {result.Migrations.Count} migrations, {result.Guests.Count} guests on {result.Hosts} hosts.");
+        run.Context.Out.WriteLine($"{(result.Ok ? "The demo succeeded" : result.ExitCode == ExitCode.Interrupted ? "The demo was interrupted" : "The demo FAILED")} in {Words.Seconds(result.Seconds)}: {result.Migrations.Count} migrations{(result.Guests.Count > 0 ? $", {result.Guests.Count} guests" : "")} on {result.Hosts} hosts.");
     }
 
     private static void PrintMoves(Invocation run, DemoResult result) =>
