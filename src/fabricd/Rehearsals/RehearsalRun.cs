@@ -64,8 +64,16 @@ internal sealed partial class RehearsalRun : IAsyncDisposable
     private void CompileRest(CancellationToken stop)
     {
         long began = Stopwatch.GetTimestamp();
-        int methods = EarlyCompilation.Run(Parts, stop);
-        LogCompiled(methods, Stopwatch.GetElapsedTime(began).TotalMilliseconds);
+        try
+        {
+            int methods = EarlyCompilation.Run(Parts, stop);
+            LogCompiled(methods, Stopwatch.GetElapsedTime(began).TotalMilliseconds);
+        }
+        catch (Exception e) when (e is not (OperationCanceledException or OutOfMemoryException))
+        {
+            // They are compiled when they are first called, as without this.
+            LogNotCompiled(e.Message);
+        }
     }
 
     private static bool IsMoving(VmFact vm) =>
@@ -74,4 +82,7 @@ internal sealed partial class RehearsalRun : IAsyncDisposable
 
     [LoggerMessage(Level = LogLevel.Information, Message = "Compiling what the rehearsal did not call of {Methods} methods took {Milliseconds:0} ms")]
     private partial void LogCompiled(int methods, double milliseconds);
+
+    [LoggerMessage(Level = LogLevel.Warning, Message = "Compiling what the rehearsal did not call ended early, the first guest that moves may stand some milliseconds longer: {Error}")]
+    private partial void LogNotCompiled(string error);
 }
