@@ -141,7 +141,11 @@ public static class SelfBalloon
         ArgumentNullException.ThrowIfNull(settings);
         ArgumentNullException.ThrowIfNull(state);
         state = Adopt(state, reading);
-        var look = Look.At(state, reading, now);
+        return TakeOrGiveBack(settings, state, Look.At(state, reading, now));
+    }
+
+    private static SelfBalloonDecision TakeOrGiveBack(SelfBalloonSettings settings, SelfBalloonState state, Look look)
+    {
         if (WhyBack(settings, state, look) is { } pressure)
             return GiveBack(settings, look, pressure);
         if (look.Free is not { } free)
@@ -150,7 +154,7 @@ public static class SelfBalloon
             return Behind(state, look);
         if (state.Above < look.Gain(settings))
             return Stay(look, true, "what is free is the reserve");
-        if (now < state.NotBefore)
+        if (look.Now < state.NotBefore)
             return Stay(look, state.Taken == 0, "it was under pressure, or has just been asked");
         if (!look.IsNewsOfStanding)
             return Stay(look, false, "there is no news since the balloon stands");
@@ -165,14 +169,11 @@ public static class SelfBalloon
     {
         ArgumentNullException.ThrowIfNull(settings);
         ArgumentNullException.ThrowIfNull(state);
+        state = Adopt(state with { Above = long.MaxValue }, reading);
+        var look = Look.At(state, reading, now);
         if (!promised)
-        {
-            var look = Look.At(Adopt(state, reading), reading, now);
             return look.Next.Taken == 0 ? Stay(look, true, NoPromise) : GiveBack(settings, look, NoPromise);
-        }
-
-        state = Remember(Adopt(state, reading), reading, now);
-        var decision = Take(settings, state with { Above = long.MaxValue }, reading, now);
+        var decision = TakeOrGiveBack(settings, state, look with { Next = Remember(look) });
         // The next look is an interval away by itself: only pressure makes the loop wait for more than that.
         return decision.Pressure ? decision : decision with { Next = decision.Next with { NotBefore = state.NotBefore } };
     }
@@ -203,9 +204,9 @@ public static class SelfBalloon
     }
 
     /// <summary>A guest that is at its peak look after look has no ups and downs: then it counts as one that does not return.</summary>
-    private static SelfBalloonState Remember(SelfBalloonState state, GuestReading reading, TimeSpan now)
+    private static SelfBalloonState Remember(Look look)
     {
-        var look = Look.At(state, reading, now);
+        var state = look.Next;
         if (!look.Fresh || !look.IsNewsOfStanding || look.Used is not { } used)
             return state;
         long above = state.Peak - used;
@@ -216,7 +217,7 @@ public static class SelfBalloon
 
     private static SelfBalloonDecision Step(SelfBalloonSettings settings, SelfBalloonState state, Look look, long free)
     {
-        long reserve = look.Reserve(settings) + Math.Max(0, (state.Peak - look.Used) ?? 0);
+        long reserve = look.Reserve(settings) + Math.Max(0, look.Next.Peak - (look.Reading.Actual - free));
         long above = free - reserve;
         if (above < look.Gain(settings))
             return Stay(look, true, "what is free is the reserve");
@@ -280,7 +281,7 @@ public static class SelfBalloon
 
         internal long? Available => Reading.Available ?? Reading.Free;
 
-        /// <summary>What it uses, by a report that was made while the balloon stood.</summary>
+        /// <summary>What it uses; right only where <see cref="IsNewsOfStanding"/>.</summary>
         internal long? Used => Reading.Actual - Free;
 
         /// <summary>The last report was first seen after a look at which the balloon already stood.</summary>

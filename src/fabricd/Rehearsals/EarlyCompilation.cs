@@ -12,6 +12,7 @@ using System.Text.Json.Serialization;
 
 namespace Fabric.Daemon.Rehearsals;
 
+/// <summary>Compiles what nothing has called yet. Why, and why after the rehearsal: above.</summary>
 internal static class EarlyCompilation
 {
     private const BindingFlags Declared = BindingFlags.Public | BindingFlags.NonPublic | BindingFlags.Instance | BindingFlags.Static | BindingFlags.DeclaredOnly;
@@ -34,12 +35,7 @@ internal static class EarlyCompilation
         foreach (var type in assemblies.SelectMany(static a => a.GetTypes()).Where(static t => !t.ContainsGenericParameters && !IsJson(t)))
         {
             cancellation.ThrowIfCancellationRequested();
-            foreach (var method in Methods(type))
-            {
-                RuntimeHelpers.PrepareMethod(method.MethodHandle);
-                methods++;
-            }
-
+            methods += Compile(type, null);
             if (type.IsValueType && type.IsAssignableTo(typeof(IAsyncStateMachine)))
                 methods += Parking(type);
         }
@@ -54,13 +50,7 @@ internal static class EarlyCompilation
         RuntimeTypeHandle[] arguments = [result.TypeHandle, stateMachine.TypeHandle];
         var box = Box.MakeGenericType(result, stateMachine);
         RuntimeHelpers.RunClassConstructor(box.TypeHandle);
-        int methods = 0;
-        foreach (var method in Methods(box))
-        {
-            RuntimeHelpers.PrepareMethod(method.MethodHandle, arguments);
-            methods++;
-        }
-
+        int methods = Compile(box, arguments);
         // This one the call above leaves as it is.
         if (box.GetMethod(nameof(IAsyncStateMachine.MoveNext), Declared, Type.EmptyTypes) is { } resume)
             RuntimeHelpers.PrepareDelegate(resume.CreateDelegate<Action>(RuntimeHelpers.GetUninitializedObject(box)));
@@ -84,10 +74,21 @@ internal static class EarlyCompilation
         return parksAlike ? builder!.GetGenericArguments()[0] : null;
     }
 
-    private static IEnumerable<MethodBase> Methods(Type type) =>
-        type.GetMethods(Declared).Concat<MethodBase>(type.GetConstructors(Declared & ~BindingFlags.Static)).Where(static method =>
-            !method.IsAbstract && !method.IsGenericMethodDefinition && !method.Attributes.HasFlag(MethodAttributes.PinvokeImpl)
-            && (method.GetMethodImplementationFlags() & (MethodImplAttributes.CodeTypeMask | MethodImplAttributes.InternalCall)) == MethodImplAttributes.IL);
+    private static int Compile(Type type, RuntimeTypeHandle[]? arguments)
+    {
+        int methods = 0;
+        foreach (var method in type.GetMethods(Declared).Concat<MethodBase>(type.GetConstructors(Declared & ~BindingFlags.Static)).Where(IsCompiled))
+        {
+            RuntimeHelpers.PrepareMethod(method.MethodHandle, arguments);
+            methods++;
+        }
+
+        return methods;
+    }
+
+    private static bool IsCompiled(MethodBase method) =>
+        !method.IsAbstract && !method.IsGenericMethodDefinition && !method.Attributes.HasFlag(MethodAttributes.PinvokeImpl)
+        && (method.GetMethodImplementationFlags() & (MethodImplAttributes.CodeTypeMask | MethodImplAttributes.InternalCall)) == MethodImplAttributes.IL;
 
     private static bool IsJson(Type type)
     {

@@ -1,5 +1,4 @@
 using System.Collections.Immutable;
-using System.Diagnostics;
 using System.Reflection;
 using Fabric.Actors;
 using Fabric.Api;
@@ -58,16 +57,16 @@ internal sealed partial class RehearsalRun : IAsyncDisposable
         }
 
         if (!waits && await rehearsal.RunAsync(stop))
-            CompileRest(stop);
+            CompileRest(time, stop);
     }
 
-    private void CompileRest(CancellationToken stop)
+    private void CompileRest(TimeProvider time, CancellationToken stop)
     {
-        long began = Stopwatch.GetTimestamp();
+        long began = time.GetTimestamp();
         try
         {
             int methods = EarlyCompilation.Run(Parts, stop);
-            LogCompiled(methods, Stopwatch.GetElapsedTime(began).TotalMilliseconds);
+            LogCompiled(methods, time.GetElapsedTime(began).TotalMilliseconds);
         }
         catch (Exception e) when (e is not (OperationCanceledException or OutOfMemoryException))
         {
