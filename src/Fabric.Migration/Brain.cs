@@ -113,6 +113,7 @@ public static partial class Brain
             FaultMedianUs = destination.FaultMedianUs ?? source.FaultMedianUs,
             FaultP99Us = destination.FaultP99Us ?? source.FaultP99Us,
             FaultStallMs = destination.FaultStallMs ?? source.FaultStallMs,
+            FaultServiceUs = destination.FaultServiceUs ?? source.FaultServiceUs,
             Verified = source.Verified == false || destination.Verified == false ? false : destination.Verified ?? source.Verified,
         };
     }

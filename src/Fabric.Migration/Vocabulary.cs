@@ -180,6 +180,9 @@ public sealed record MigrationStats
     public double? FaultP99Us { get; init; }
     public double? FaultStallMs { get; init; }
 
+    /// <summary>The median of the network faults alone: how long a page takes that has to be asked for.</summary>
+    public double? FaultServiceUs { get; init; }
+
     /// <summary>
     /// These numbers of one stream with those of the streams before it, which broke: what each stream counts for itself is added, what is measured or kept for the whole pull
     /// is the later one's where it has any.
@@ -202,6 +205,7 @@ public sealed record MigrationStats
         FaultMedianUs = FaultMedianUs ?? earlier.FaultMedianUs,
         FaultP99Us = FaultP99Us ?? earlier.FaultP99Us,
         FaultStallMs = FaultStallMs ?? earlier.FaultStallMs,
+        FaultServiceUs = FaultServiceUs ?? earlier.FaultServiceUs,
     };
 
     /// <summary>True: everything that <see cref="VerifyLevel"/> promises was compared and equal; false: a difference was found; null: nothing was compared yet.</summary>

@@ -24,7 +24,7 @@ internal static class Reports
             plan.Id, plan.Vm, plan.Source, plan.Destination, mode, state.Name, plan.Options.Reason, error is null ? null : new ErrorBodyShort(error.Code, error.Hint is null ? error.Message : $"{error.Message} {error.Hint}"),
             plan.PlannedAt, end is null ? null : (end.Since - plan.PlannedAt).TotalMilliseconds, stats.DowntimeMs, stats.ResumeMs, stats.Rounds,
             new MemoryReport(TotalBytes(stats, plan), stats.WireBytes, stats.PagesSent, stats.PagesZero, stats.PagesResent, NoOtherSources, stats.PagesPacked, stats.PagesDelta),
-            new FaultReport(stats.NetworkFaults, stats.MinorFaults, stats.FaultMedianUs, stats.FaultP99Us, stats.FaultStallMs),
+            new FaultReport(stats.NetworkFaults, stats.MinorFaults, stats.FaultMedianUs, stats.FaultP99Us, stats.FaultStallMs, stats.FaultServiceUs),
             null, stats.Verified, plan.Options.Verify, end?.OwnerEpoch ?? RunEpoch(state), end is null ? Progress(state, stats, plan, now) : null, plan.Batch);
     }
 

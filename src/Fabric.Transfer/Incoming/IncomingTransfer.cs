@@ -93,6 +93,7 @@ public sealed partial class IncomingTransfer : IIncomingTransfer
             MinorFaults = faults?.Minor,
             FaultMedianUs = faults?.Quantile(0.5),
             FaultP99Us = faults?.Quantile(0.99),
+            FaultServiceUs = faults?.ServiceQuantile(0.5),
             FaultStallMs = faults?.Stalled.TotalMilliseconds,
             Verified = Volatile.Read(ref _verified) switch { 0 => false, 1 => true, _ => null },
         };

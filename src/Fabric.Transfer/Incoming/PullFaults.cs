@@ -13,11 +13,11 @@ internal sealed class PullFaults(TimeProvider time)
     private const int MostOpen = 1024;
 
     private readonly Lock _gate = new();
-    private readonly long[] _buckets = new long[40 * Split];
+    private readonly long[] _all = new long[40 * Split];
+    private readonly long[] _asked = new long[40 * Split]; // those that had to be asked for
     private readonly long[] _pages = new long[MostOpen];
     private readonly long[] _since = new long[MostOpen];
     private int _open;
-    private long _measured;
     private long _network;
     private long _minor;
     private long _stalled; // ticks of 100 ns
@@ -55,8 +55,10 @@ internal sealed class PullFaults(TimeProvider time)
             _open--;
             _pages[index] = _pages[_open];
             _since[index] = _since[_open];
-            _buckets[Bucket((long)stall.TotalMicroseconds)]++;
-            _measured++;
+            int bucket = Bucket((long)stall.TotalMicroseconds);
+            _all[bucket]++;
+            if (asked)
+                _asked[bucket]++;
             _stalled += stall.Ticks;
             return true;
         }
@@ -66,16 +68,20 @@ internal sealed class PullFaults(TimeProvider time)
     public void CountMinor() => Interlocked.Increment(ref _minor);
 
     /// <summary>Microseconds that a share of the stalls (0 to 1) did not exceed; null when none was measured.</summary>
-    public double? Quantile(double share)
+    public double? Quantile(double share) => Quantile(_all, share);
+
+    /// <summary>The same of the network faults alone: how long it takes to bring a page that is asked for.</summary>
+    public double? ServiceQuantile(double share) => Quantile(_asked, share);
+
+    private double? Quantile(long[] buckets, double share)
     {
         lock (_gate)
         {
-            if (_measured == 0)
-                return null;
-            long rank = (long)Math.Ceiling(share * _measured);
-            for (int i = 0; i < _buckets.Length; i++)
+            long measured = buckets.Sum();
+            long rank = (long)Math.Ceiling(share * measured);
+            for (int i = 0; measured > 0 && i < buckets.Length; i++)
             {
-                rank -= _buckets[i];
+                rank -= buckets[i];
                 if (rank <= 0)
                     return Middle(i);
             }

@@ -10,7 +10,7 @@ public sealed record MemoryReport(
     long PagesPacked = 0, long PagesDelta = 0);
 
 /// <summary>Of a pull. <paramref name="StallMs"/>: how long the guest's processors waited for pages, over all faults.</summary>
-public sealed record FaultReport(long? Network, long? Minor, double? MedianUs, double? P99Us, double? StallMs = null);
+public sealed record FaultReport(long? Network, long? Minor, double? MedianUs, double? P99Us, double? StallMs = null, double? ServiceMedianUs = null);
 
 public sealed record DiskReport(long TotalBytes, long WireBytes, long BlocksPushed, long BlocksPulled);
 

@@ -17,7 +17,7 @@ public sealed record Cell(MoveLink Link, GuestLoad Load, TimeSpan Within, string
 
 /// <summary>One row: a mover in a mode, over all its runs that ended well. Those that did not end in their time and those that failed are counted.</summary>
 public sealed record ReportRow(
-    string Mover, MoveMode Mode, int Runs, int NoEnds, int Failures, Statistics? TotalMs, Statistics? DowntimeMs, Statistics? GuestStoppedMs, Statistics? GuestGapMs, Statistics? LostWorkMs,
+    string Mover, MoveMode Mode, int Runs, int NoEnds, int Failures, Statistics? TotalMs, Statistics? DowntimeMs, Statistics? GuestStoppedMs, Statistics? GuestGapMs, Statistics? LostWorkMs, Statistics? PaceAfter,
     Statistics? WireMebibytes, bool AllVerified, bool AllClean)
 {
     public static ReportRow Of(string mover, MoveMode mode, IReadOnlyList<MoveResult> moves)
@@ -25,7 +25,7 @@ public sealed record ReportRow(
         MoveResult[] good = [.. moves.Where(static r => r.Failure is null)];
         return new ReportRow(
             mover, mode, good.Length, moves.Count(static r => r.NoEnd), moves.Count(static r => r is { Failure: not null, NoEnd: false }),
-            Take(static r => r.TotalMs), Take(static r => r.DowntimeMs), Take(static r => r.GuestStoppedMs), Take(static r => r.GuestGapMs), Take(static r => r.LostWorkMs),
+            Take(static r => r.TotalMs), Take(static r => r.DowntimeMs), Take(static r => r.GuestStoppedMs), Take(static r => r.GuestGapMs), Take(static r => r.LostWorkMs), Take(static r => r.PaceAfter),
             Take(static r => r.WireBytes / (double)ByteSize.Mebi), good.Length > 0 && good.All(static r => r.Verified == true), good.Length > 0 && good.All(static r => r.GuestClean));
 
         Statistics? Take(Func<MoveResult, double?> number) => Statistics.Of(good.Select(number).OfType<double>());

@@ -102,7 +102,7 @@ public sealed class FabricMover(LinkLab? lab, TimeProvider time) : IMover, IAsyn
         if (ended.State != MigrationStates.Completed)
             return MoveResult.Failed(name, move.Mode, $"{ended.State}: {ended.Error?.Message}");
         var (seen, sound) = await GuestConsole.ViewAsync(consoles, lastBeat, MeasureDeadline, time, cancellation);
-        double? lost = move.Window > TimeSpan.Zero ? await work.MostLostMsAsync(start, move.Window, cancellation) : null;
+        var lost = move.Window > TimeSpan.Zero ? await work.LostAsync(start, move.Window, cancellation) : null;
         double total = await TotalAsync(cluster, ended.Id, cancellation);
         double downtime = ended.DowntimeMs ?? throw new FabricException(ErrorCodes.Corrupt, "The migration's record has no downtime.");
         return new MoveResult(

@@ -44,13 +44,15 @@ public sealed record PlannedMove(GuestImage Guest, MoveMode Mode, TimeSpan Withi
 /// <param name="GuestClean">Whether the guest went on after the move and found no error in its memory up to the end of the run.</param>
 /// <param name="Parts">Where the downtime went; null where the mover does not say.</param>
 /// <param name="Failure">Why there is no result; all else is then meaningless.</param>
+/// <param name="PaceAfter">The guest's pace when the move was long over, by that before it: see <see cref="WorkLost"/>.</param>
 /// <param name="NoEnd">The failure is that the move did not end in its time.</param>
 public sealed record MoveResult(
     string Mover, MoveMode Mode, double TotalMs, double DowntimeMs, double? OwnDowntimeMs, double? GuestStoppedMs, double? GuestGapMs,
-    double? LostWorkMs, long WireBytes, long? Rounds, bool? Verified, bool GuestClean, string? Failure = null, bool NoEnd = false, HandOverParts? Parts = null)
+    double? LostWorkMs, long WireBytes, long? Rounds, bool? Verified, bool GuestClean, string? Failure = null, bool NoEnd = false, HandOverParts? Parts = null, double? PaceAfter = null)
 {
     /// <summary>With what was seen until the window was over. The work of a guest whose memory is broken says nothing of the move.</summary>
-    public MoveResult After(double? lostWorkMs, bool clean) => this with { GuestClean = GuestClean && clean, LostWorkMs = GuestClean && clean ? lostWorkMs : null };
+    public MoveResult After(WorkLost? lost, bool clean) =>
+        this with { GuestClean = GuestClean && clean, LostWorkMs = GuestClean && clean ? lost?.Ms : null, PaceAfter = GuestClean && clean ? lost?.PaceAfter : null };
 
     public static MoveResult Failed(string mover, MoveMode mode, string why) =>
         new(mover, mode, 0, 0, null, null, null, null, 0, null, null, GuestClean: false, why);

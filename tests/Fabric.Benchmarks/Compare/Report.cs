@@ -43,7 +43,7 @@ public sealed record Report(string Machine, int RunsEach, IReadOnlyList<Cell> Ce
         text.Append(CultureInfo.InvariantCulture, $"# Fabric beside QEMU's own migration\n\nMachine: {Machine}. {RunsEach} alternating runs each, every run with a freshly booted guest.\n\n");
         text.Append("Times in ms: median (least – most). Total: destination waits for the state → all is there and the guest runs. Downtime: vCPUs stopped → vCPUs run, ");
         text.Append("by QEMU's events or the agents' records. Stopped: the same as the guest saw it by the host's clock. Gap: longest time in which the running guest could not go on. ");
-        text.Append("Work lost: how far the guest's work fell behind its pace before the move, at most, within a window that is the same for all (docs/TESTING.md). ");
+        text.Append("Work lost: how far the guest's work fell behind its pace before the move, at most, within a window that is the same for all (docs/TESTING.md). Pace after: its pace when the move was long over, by that before. ");
         text.Append("qemu: its defaults; qemu-best: no bandwidth cap, multifd in pre-copy, postcopy-preempt in post-copy.\n");
         AppendSummary(text);
         foreach (var cell in Cells.Where(static c => c.Results.Count > 0))
@@ -68,8 +68,8 @@ public sealed record Report(string Machine, int RunsEach, IReadOnlyList<Cell> Ce
         if (cell.Window > TimeSpan.Zero)
             text.Append(CultureInfo.InvariantCulture, $"Work is looked at for {cell.Window.TotalSeconds:0} s from the start of the move. ");
         text.Append(CultureInfo.InvariantCulture, $"A move is called off after {cell.Within.TotalSeconds:0} s.\n\n");
-        text.Append("| mode | mover | runs | total | × qemu | downtime | × qemu | stopped (guest) | gap (guest) | work lost | MiB on the wire | content check | guest's memory |\n");
-        text.Append("|---|---|---|---|---|---|---|---|---|---|---|---|---|\n");
+        text.Append("| mode | mover | runs | total | × qemu | downtime | × qemu | stopped (guest) | gap (guest) | work lost | pace after | MiB on the wire | content check | guest's memory |\n");
+        text.Append("|---|---|---|---|---|---|---|---|---|---|---|---|---|---|\n");
         var rows = cell.Rows();
         foreach (var row in rows)
             AppendRow(text, row, rows.FirstOrDefault(r => r.Mover == "qemu" && r.Mode == row.Mode));
@@ -85,7 +85,7 @@ public sealed record Report(string Machine, int RunsEach, IReadOnlyList<Cell> Ce
         string others = (row.NoEnds > 0 ? $" (+{row.NoEnds} without end)" : "") + (row.Failures > 0 ? $" (+{row.Failures} failed)" : "");
         text.Append(CultureInfo.InvariantCulture, $"| {CompareOptions.NameOf(row.Mode)} | {row.Mover} | {row.Runs}{others} ");
         text.Append(CultureInfo.InvariantCulture, $"| {Show(row.TotalMs)} | {Ratio(row.TotalMs, baseline?.TotalMs)} | {Show(row.DowntimeMs)} | {Ratio(row.DowntimeMs, baseline?.DowntimeMs)} | {Show(row.GuestStoppedMs)} | {Show(row.GuestGapMs)} ");
-        text.Append(CultureInfo.InvariantCulture, $"| {row.LostWorkMs?.ToText("0") ?? "–"} | {Show(row.WireMebibytes)} | {(row.AllVerified ? "yes" : "none")} | {(row.Runs == 0 ? "–" : row.AllClean ? "clean" : "ERRORS")} |\n");
+        text.Append(CultureInfo.InvariantCulture, $"| {row.LostWorkMs?.ToText("0") ?? "–"} | {row.PaceAfter?.ToText("0.00") ?? "–"} | {Show(row.WireMebibytes)} | {(row.AllVerified ? "yes" : "none")} | {(row.Runs == 0 ? "–" : row.AllClean ? "clean" : "ERRORS")} |\n");
     }
 
     private static string Show(Statistics? value) => value?.ToText() ?? "–";

@@ -12,6 +12,9 @@ internal sealed class WorkWatch : IAsyncDisposable
     private static readonly TimeSpan Between = TimeSpan.FromMilliseconds(10);
     private static readonly TimeSpan BeatWithin = TimeSpan.FromSeconds(60);
 
+    /// <summary>In which as many beats come as its pace is read from, and one more.</summary>
+    private static readonly TimeSpan PaceWithin = TimeSpan.FromSeconds(3.5);
+
     private readonly TimeProvider _time;
     private readonly long _origin;
     private readonly Follower[] _consoles;
@@ -37,20 +40,23 @@ internal sealed class WorkWatch : IAsyncDisposable
     /// <exception cref="FabricException">deadline-exceeded.</exception>
     internal async Task SettledAsync(CancellationToken cancellation)
     {
-        for (var begun = Now; Samples().Count(static s => s.Operations > 0) < GuestWork.BeatsBefore; await Task.Delay(Between, _time, cancellation))
+        for (var begun = Now; Samples().Count(static s => s.Operations > 0) < GuestWork.PaceBeats; await Task.Delay(Between, _time, cancellation))
         {
             if (Now - begun > BeatWithin)
-                throw new FabricException(ErrorCodes.DeadlineExceeded, $"The guest did not beat {GuestWork.BeatsBefore} times at work within {BeatWithin.TotalSeconds:0} s.");
+                throw new FabricException(ErrorCodes.DeadlineExceeded, $"The guest did not beat {GuestWork.PaceBeats} times at work within {BeatWithin.TotalSeconds:0} s.");
         }
     }
 
-    /// <summary>For a move that is over: waits until the window is over too. A move that took longer than it is looked at to its end. Milliseconds; null where it cannot be said.</summary>
-    internal async Task<double?> MostLostMsAsync(TimeSpan start, TimeSpan window, CancellationToken cancellation)
+    /// <summary>For a move that is over: waits until the window is over too, and until the guest's pace after it is known. A move that took longer than the window is looked at to its end. Null where it cannot be said.</summary>
+    internal async Task<WorkLost?> LostAsync(TimeSpan start, TimeSpan window, CancellationToken cancellation)
     {
-        var whole = Now - start > window ? Now - start : window;
-        if (start + whole - Now is var left && left > TimeSpan.Zero)
+        var ended = Now;
+        var whole = ended - start > window ? ended - start : window;
+        var known = ended + GuestWork.Settling + PaceWithin;
+        var until = start + whole > known ? start + whole : known;
+        if (until - Now is var left && left > TimeSpan.Zero)
             await Task.Delay(left, _time, cancellation);
-        return GuestWork.MostLostMs(Samples(), start, whole);
+        return GuestWork.Of(Samples(), start, ended, whole);
     }
 
     public async ValueTask DisposeAsync()

@@ -10,7 +10,7 @@ namespace Fabric.Benchmarks.Paper;
 /// </summary>
 /// <param name="WorkingSetPages">Pages that the workload goes over.</param>
 public sealed record FaultRow(
-    int Mebibytes, PageOrder Order, long WorkingSetPages, Statistics Network, Statistics Minor, Statistics StallMs, Statistics FaultMedianUs, Statistics TotalMs, Statistics DowntimeMs, Statistics PagesSent)
+    int Mebibytes, PageOrder Order, long WorkingSetPages, Statistics Network, Statistics Minor, Statistics StallMs, Statistics FaultMedianUs, Statistics ServiceMedianUs, Statistics TotalMs, Statistics DowntimeMs, Statistics PagesSent)
 {
     /// <summary>Network faults as a share of the pages of the working set, each of which the guest touches for the first time once: percent.</summary>
     public double SharePercent => 100 * Network.Median / WorkingSetPages;
@@ -18,7 +18,7 @@ public sealed record FaultRow(
     public static FaultRow Of(int mebibytes, PageOrder order, IReadOnlyList<MigrationReport> moves)
     {
         return new FaultRow(
-            mebibytes, order, mebibytes * 256L, Take(static m => m.Faults.Network), Take(static m => m.Faults.Minor), Take(static m => m.Faults.StallMs), Take(static m => m.Faults.MedianUs),
+            mebibytes, order, mebibytes * 256L, Take(static m => m.Faults.Network), Take(static m => m.Faults.Minor), Take(static m => m.Faults.StallMs), Take(static m => m.Faults.MedianUs), Take(static m => m.Faults.ServiceMedianUs),
             Take(static m => m.TotalMs), Take(static m => m.DowntimeMs), Take(static m => m.Memory.PagesSent));
 
         Statistics Take(Func<MigrationReport, double?> number) => Statistics.Of(moves.Select(number).OfType<double>()) ?? new Statistics(0, 0, 0, 0, 0, 0);

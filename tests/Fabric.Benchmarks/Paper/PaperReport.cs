@@ -91,7 +91,7 @@ public sealed record PaperReport(string Machine, string Link, int Runs, string C
     {
         AppendHead(text, "Sequential stress test", "sequential");
         text.Append("A process goes over its working set in order, for ever (512 MiB guest). Share: network faults by the pages of the working set.\n\n![network faults by working set](paper-p1-sequential.svg)\n\n");
-        text.Append("| set | order | network | share | paper | minor | stall ms | fault µs | total ms | downtime ms | pages sent |\n|---:|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n");
+        text.Append("| set | order | network | share | paper | minor | stall ms | fault µs | asked µs | total ms | downtime ms | pages sent |\n|---:|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n");
         foreach (var row in Sequential)
         {
             string paper = PaperSequential.TryGetValue(row.Mebibytes, out var p) ? string.Create(CultureInfo.InvariantCulture, $"{(row.Order == PageOrder.PushOnly ? p.PushOnly : p.PrePaging):0} %") : "–";
@@ -104,7 +104,7 @@ public sealed record PaperReport(string Machine, string Link, int Runs, string C
         double most = Quicksort.FirstOrDefault(static r => r.Order == PageOrder.PushOnly)?.Network.Median ?? 0;
         AppendHead(text, "Quicksort", "quicksort");
         text.Append("32 processes sort 16 MiB each, for ever (1 GiB guest).\n\n![network faults by page order](paper-p1-quicksort.svg)\n\n");
-        text.Append("| order | network | of push-only | paper | paper's share | minor | stall ms | fault µs | total ms | downtime ms | pages sent |\n|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n");
+        text.Append("| order | network | of push-only | paper | paper's share | minor | stall ms | fault µs | asked µs | total ms | downtime ms | pages sent |\n|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n");
         foreach (var row in Quicksort)
         {
             string paper = PaperQuicksort.TryGetValue(row.Order, out int p)
@@ -133,5 +133,5 @@ public sealed record PaperReport(string Machine, string Link, int Runs, string C
 
     private static string Rest(FaultRow row) => string.Create(
         CultureInfo.InvariantCulture,
-        $"| {row.Minor.ToText("0")} | {row.StallMs.ToText("0")} | {row.FaultMedianUs.Median:0} | {row.TotalMs.ToText("0")} | {row.DowntimeMs.Median:0.0} | {row.PagesSent.Median:0} |\n");
+        $"| {row.Minor.ToText("0")} | {row.StallMs.ToText("0")} | {row.FaultMedianUs.Median:0} | {row.ServiceMedianUs.Median:0} | {row.TotalMs.ToText("0")} | {row.DowntimeMs.Median:0.0} | {row.PagesSent.Median:0} |\n");
 }

@@ -52,7 +52,7 @@ public sealed class QemuOwnMigration(QemuTuning tuning, int multifdChannels, Lin
             var result = await MeasureAsync(source, destination, place, move, lastBeat, cancellation);
             if (result.Failure is not null)
                 return result;
-            double? lost = move.Window > TimeSpan.Zero ? await work.MostLostMsAsync(start, move.Window, cancellation) : null;
+            var lost = move.Window > TimeSpan.Zero ? await work.LostAsync(start, move.Window, cancellation) : null;
             return result.After(lost, GuestConsole.Read([source.ConsoleLog, destination.ConsoleLog]).IsClean);
         }
         catch (FabricException error)

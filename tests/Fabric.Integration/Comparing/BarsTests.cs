@@ -46,7 +46,7 @@ public sealed class BarsTests
     [InlineData(20, false)]
     public void Lost_work_is_measured_against_a_guest_that_kept_its_memory(double more, bool met)
     {
-        var broken = Move("qemu-best", total: 50, lost: 9000).After(9000, clean: false);
+        var broken = Move("qemu-best", total: 50, lost: 9000).After(new WorkLost(9000, 1), clean: false);
         Assert.Equal(met, Of(Cell(Gigabit, LoadKind.WriteHeavy, Move(Bars.Own, lost: 100 + (2 * more)), Move("qemu", lost: 100), broken), "pre-copy: work that the guest lost").Met);
     }
 

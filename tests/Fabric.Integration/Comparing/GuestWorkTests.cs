@@ -11,6 +11,7 @@ public sealed class GuestWorkTests
 {
     private const int PerSecond = 40_000;
     private static readonly TimeSpan Start = TimeSpan.FromSeconds(10);
+    private static readonly TimeSpan Ended = TimeSpan.FromSeconds(13);
     private static readonly TimeSpan Window = TimeSpan.FromSeconds(6);
 
     [Fact]
@@ -25,6 +26,21 @@ public sealed class GuestWorkTests
     [Fact]
     public void What_a_paced_guest_catches_up_was_lost_all_the_same() => Assert.InRange(Lost(Beats(static at => at switch { >= 11 and < 11.75 => 0, >= 11.75 and < 13.25 => 1.5, _ => 1 })), 749, 751);
 
+    /// <summary>A guest as fast as its host lets it be, on a host that becomes slower all the time; with a stop of half a second, and without.</summary>
+    [Theory]
+    [InlineData(0, 0, 40)]
+    [InlineData(0.5, 430, 540)]
+    public void A_host_that_becomes_slower_by_itself_is_not_the_move(double stop, double least, double most)
+    {
+        var beats = Beats(at => at >= 11 && at < 11 + stop ? 0 : 1 - (0.02 * (at - 8)));
+        Assert.InRange(Lost(beats), least, most);
+        Assert.InRange(GuestWork.Of(beats, Start, Ended, Window)!.Value.PaceAfter!.Value, 0.75, 0.85);
+    }
+
+    [Fact]
+    public void A_guest_that_is_slower_where_it_is_now_shows_in_its_pace() =>
+        Assert.Equal(0.8, GuestWork.Of(Beats(static at => at < 12 ? 1 : 0.8), Start, Ended, Window)!.Value.PaceAfter!.Value, 0.01);
+
     [Fact]
     public void What_was_lost_after_the_window_does_not_count() => Assert.Equal(0, Lost(Beats(static at => at is >= 16.5 ? 0 : 1)), 3);
 
@@ -34,11 +50,11 @@ public sealed class GuestWorkTests
     [Fact]
     public void An_idle_guest_and_one_that_is_not_known_long_enough_have_no_figure()
     {
-        Assert.Null(GuestWork.MostLostMs([.. Beats(static _ => 1).Select(static s => s with { Operations = s.Operations / 1000 })], Start, Window));
-        Assert.Null(GuestWork.MostLostMs([.. Beats(static _ => 1).Where(static s => s.At >= Start - TimeSpan.FromSeconds(1))], Start, Window));
+        Assert.Null(GuestWork.Of([.. Beats(static _ => 1).Select(static s => s with { Operations = s.Operations / 1000 })], Start, Ended, Window));
+        Assert.Null(GuestWork.Of([.. Beats(static _ => 1).Where(static s => s.At >= Start - TimeSpan.FromSeconds(1))], Start, Ended, Window));
     }
 
-    private static double Lost(IReadOnlyList<WorkSample> samples) => GuestWork.MostLostMs(samples, Start, Window)!.Value;
+    private static double Lost(IReadOnlyList<WorkSample> samples) => GuestWork.Of(samples, Start, Ended, Window)!.Value.Ms;
 
     /// <summary>A beat each quarter of a second, of a guest that works at some share of its pace.</summary>
     private static List<WorkSample> Beats(Func<double, double> pace)

@@ -28,7 +28,7 @@ public sealed class CommandLineTests : IAsyncLifetime
             json.RootElement, "id", "vm", "source", "destination", "mode", "state", "reason", "error", "started_at", "total_ms", "downtime_ms", "resume_ms", "rounds", "memory", "faults",
             "disk", "verified", "verify", "epoch", "progress", "batch");
         Names(json.RootElement.GetProperty("memory"), "total_bytes", "wire_bytes", "pages_sent", "pages_zero", "pages_resent", "pages_from_source", "pages_packed", "pages_delta");
-        Names(json.RootElement.GetProperty("faults"), "network", "minor", "median_us", "p99_us", "stall_ms");
+        Names(json.RootElement.GetProperty("faults"), "network", "minor", "median_us", "p99_us", "stall_ms", "service_median_us");
         Assert.Equal(JsonValueKind.Null, json.RootElement.GetProperty("disk").ValueKind);
         Assert.Equal(JsonValueKind.Null, json.RootElement.GetProperty("error").ValueKind);
         Assert.Equal("pre-copy", json.RootElement.GetProperty("mode").GetString());

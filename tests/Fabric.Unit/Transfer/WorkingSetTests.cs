@@ -175,9 +175,11 @@ public sealed class WorkingSetTests
 
     private static TransferSettings Within(TimeSpan time) => new() { SilenceDeadline = TimeSpan.FromSeconds(5), SliceMilliseconds = 50, WorkingSetTime = time };
 
+    // Of what can be packed a slow wire carries as much as a fast one.
     private static void Fill(FakeGuest guest)
     {
+        Random random = new(1);
         for (long page = 0; page < guest.PageCount; page++)
-            guest.GuestWrite(page, 1);
+            guest.GuestNoise(page, random);
     }
 }
