@@ -48,10 +48,6 @@ internal static partial class LinuxCalls
     [LibraryImport("libc", EntryPoint = "poll", SetLastError = true)]
     internal static unsafe partial int Poll(PollDescriptor* descriptors, nuint count, int timeoutMilliseconds);
 
-    /// <summary><paramref name="timeout"/>: seconds and nanoseconds.</summary>
-    [LibraryImport("libc", EntryPoint = "ppoll", SetLastError = true)]
-    internal static unsafe partial int PollBriefly(PollDescriptor* descriptors, nuint count, long* timeout, void* signals);
-
     [LibraryImport("libc", EntryPoint = "ioctl", SetLastError = true)]
     internal static unsafe partial int Ioctl(SafeHandle descriptor, nuint request, void* argument);
 

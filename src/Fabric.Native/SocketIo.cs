@@ -31,7 +31,6 @@ public static unsafe partial class SocketIo
     private const int TcpInfoOption = 11;
     private const int TcpCongestion = 13;
     private const int TcpNotSentLowWater = 25;
-    private const short PollInput = 1;
 
     /// <summary>Makes calls on the descriptor block, but for no longer than <paramref name="sliceMilliseconds"/> without progress.</summary>
     /// <exception cref="Core.FabricException">native: not a socket.</exception>
@@ -91,15 +90,6 @@ public static unsafe partial class SocketIo
             TimeSpan.FromMicroseconds(info.RoundTripDeviation),
             (long)info.BytesAcked);
         return true;
-    }
-
-    /// <summary>Waits until there is something to receive, or for so long at most (under a second): to the microsecond, unlike the framework's own. A signal ends it as well.</summary>
-    public static void AwaitInput(int descriptor, TimeSpan most)
-    {
-        LinuxCalls.PollDescriptor entry = new() { Descriptor = descriptor, Events = PollInput };
-        long* timeout = stackalloc long[2] { 0, (long)most.TotalNanoseconds };
-        // SAFETY: both structures live on this frame; no set of signals is given.
-        _ = LinuxCalls.PollBriefly(&entry, 1, timeout, null);
     }
 
     /// <summary>One gathered send; strikes off what was taken. Returns the bytes moved, or a negative errno.</summary>

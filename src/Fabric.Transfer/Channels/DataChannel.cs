@@ -68,9 +68,6 @@ internal sealed class DataChannel : IDisposable
     /// <summary>Whether the peer has sent something that was not received yet.</summary>
     public bool HasInput => _socket.Available > 0;
 
-    /// <summary>Waits until <see cref="HasInput"/>, or for so long.</summary>
-    public void AwaitInput(TimeSpan most) => SocketIo.AwaitInput(_descriptor, most);
-
     /// <summary>From now on the kernel holds back at most about so many bytes of this connection.</summary>
     public void KeepQueueShort(int bytes) => SocketIo.LimitUnsent(_descriptor, bytes);
 

@@ -16,7 +16,6 @@ public sealed partial class OutgoingTransfer
 
     // Set once by the flow (or, on resume, before TermsAccepted is acted on) and then used by the urgent thread and the bulk senders.
     private volatile PullSource? _pull;
-    private volatile PullPace? _pace;
     private PageBitmap? _missing;
     private PageBitmap? _hot; // of the missing pages; none is known on resume
     private long _missingPages;
@@ -45,7 +44,6 @@ public sealed partial class OutgoingTransfer
     private async Task PushMissingAsync(PullSource pull, CancellationToken cancellation)
     {
         var pace = new PullPace(_settings, _memory.PageSize, _workers.Count, _time);
-        _pace = pace;
         _guestFirst?.Begin();
         await RunJobAsync(new PullJob(pull, pace, _guestFirst, _time, _life.Ended) { Barrier = Interlocked.Increment(ref _barrier) }, cancellation);
         if (_terms.Verify == VerifyLevel.Full)
@@ -164,16 +162,12 @@ public sealed partial class OutgoingTransfer
     {
         long[] pages = new long[WantList.MaxPages];
         ReadAhead ahead = new();
-        AheadWindow window = new(_channels.Urgent);
         int left = 0;
         while (!_life.IsOver)
         {
             if (left > 0 && !_channels.Urgent.HasInput)
             {
-                if (window.IsOpen(_pace?.BytesPerSecond ?? 0))
-                    left = SendAhead(_pull!, ahead, left, pages);
-                else
-                    _channels.Urgent.AwaitInput(AheadWindow.Pause);
+                left = SendAhead(_pull!, ahead, left, pages);
                 continue;
             }
 

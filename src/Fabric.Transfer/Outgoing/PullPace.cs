@@ -26,7 +26,6 @@ internal sealed class PullPace
     private readonly int _connections;
     private long _bytes;
     private long _began;
-    private double _rate;
     private int _pages;
     private int _unsent;
 
@@ -49,9 +48,6 @@ internal sealed class PullPace
     /// <summary>Pages that a sender claims at a time.</summary>
     public int FramePages => Volatile.Read(ref _pages);
 
-    /// <summary>What bulk sent in the last window, in bytes a second; 0 until the first is over.</summary>
-    public double BytesPerSecond => Volatile.Read(ref _rate);
-
     /// <summary>Bytes that the kernel may hold back on each connection.</summary>
     public int UnsentBytes => Volatile.Read(ref _unsent);
 
@@ -65,9 +61,7 @@ internal sealed class PullPace
             double seconds = _time.GetElapsedTime(_began, now).TotalSeconds;
             if (seconds < Window.TotalSeconds)
                 return;
-            double rate = _bytes / seconds;
-            double slice = rate * Slice.TotalSeconds;
-            Volatile.Write(ref _rate, rate);
+            double slice = _bytes / seconds * Slice.TotalSeconds;
             _pages = (int)Math.Clamp(slice / _pageSize, Math.Min(LeastPages, _mostPages), _mostPages);
             _unsent = (int)Math.Clamp(slice / _connections, Math.Min(LeastUnsentBytes, _mostUnsent), _mostUnsent);
             _bytes = 0;
