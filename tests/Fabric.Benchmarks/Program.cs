@@ -1,3 +1,4 @@
+using System.Runtime.InteropServices;
 using Fabric.Benchmarks;
 using Fabric.Benchmarks.Balloon;
 using Fabric.Benchmarks.ClientGap;
@@ -27,12 +28,8 @@ for (int i = 1; i < args.Length; i += 2)
 }
 
 using var interrupt = new CancellationTokenSource();
-Console.CancelKeyPress += (_, pressed) =>
-{
-    // The processes of this run are ended on the way out.
-    pressed.Cancel = true;
-    interrupt.Cancel();
-};
+using var pressed = PosixSignalRegistration.Create(PosixSignal.SIGINT, EndInOrder);
+using var told = PosixSignalRegistration.Create(PosixSignal.SIGTERM, EndInOrder);
 try
 {
     return command switch
@@ -57,6 +54,13 @@ catch (FabricException error)
 {
     Console.Error.WriteLine(error.Error);
     return 1;
+}
+
+// The processes and namespaces of this run are ended on the way out.
+void EndInOrder(PosixSignalContext signal)
+{
+    signal.Cancel = true;
+    interrupt.Cancel();
 }
 
 static int Refuse(string why)

@@ -30,6 +30,7 @@ internal sealed class QueueGuard(TimeProvider time)
     private const double LeastGrowth = 0.0025;
     private const double MostGrowth = 0.16;
     private const int GrowthWindows = 20;
+    private const double MostRate = 1e11;
 
     /// <summary>Windows of draining in which the queue does not become shorter: it is somebody else's.</summary>
     private const int Patience = 8;
@@ -114,5 +115,8 @@ internal sealed class QueueGuard(TimeProvider time)
         if (++_calm % GrowthWindows == 0)
             _growth = Math.Min(2 * _growth, MostGrowth);
         _rate *= 1 + _growth;
+        // No path is that wide: it was not the rate that kept the connection.
+        if (_rate > MostRate)
+            _rate = 0;
     }
 }

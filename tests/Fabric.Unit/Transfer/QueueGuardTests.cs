@@ -1,5 +1,6 @@
 using System.Net;
 using System.Net.Sockets;
+using Fabric.Actors.Testing;
 using Fabric.Native;
 using Fabric.Transfer.Outgoing;
 using Xunit;
@@ -84,6 +85,25 @@ public sealed class QueueGuardTests
         Path path = new(Gigabit * 10, 0) { BusyShare = share };
         path.Run(seconds: 1);
         Assert.Equal(0, path.Limit);
+    }
+
+    /// <summary>A queue once, and then a path that is never full: the limit grows until it is none, and not beyond all measure.</summary>
+    [Fact]
+    public void A_limit_that_nothing_reaches_is_lifted()
+    {
+        var time = new ManualTime();
+        QueueGuard guard = new(time);
+        List<long> limits = [];
+        for (int window = 0; window < 1000; window++)
+        {
+            time.Advance(QueueGuard.Window);
+            double trip = window is > 2 and < 6 ? 0.01 : 60e-6;
+            if (guard.Look(new PathReading(TimeSpan.FromSeconds(trip), TimeSpan.FromSeconds(60e-6), TimeSpan.FromSeconds(20e-6), 500_000L * window)) is { } limit)
+                limits.Add(limit);
+        }
+
+        Assert.Equal(0, limits[^1]);
+        Assert.InRange(limits.Max(), 100_000_000, 100_000_000_000);
     }
 
     /// <summary>The real kernel: the numbers of a loopback connection, and that a limit holds.</summary>
