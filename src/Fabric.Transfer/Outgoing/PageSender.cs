@@ -32,7 +32,9 @@ internal sealed class SendCounters
         Interlocked.Add(ref _zero, sent.Pages - sent.DataPages);
         if (sent.Packing == Packing.None)
             return;
-        Interlocked.Add(ref _packed, sent.DataPages);
+        // A frame that was tried and became no smaller is stored.
+        if (sent.Packing != Packing.Stored)
+            Interlocked.Add(ref _packed, sent.DataPages);
         Interlocked.Add(ref _delta, sent.DeltaPages);
     }
 }
