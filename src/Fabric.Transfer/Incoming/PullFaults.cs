@@ -78,8 +78,10 @@ internal sealed class PullFaults(TimeProvider time)
         lock (_gate)
         {
             long measured = buckets.Sum();
+            if (measured == 0)
+                return null;
             long rank = (long)Math.Ceiling(share * measured);
-            for (int i = 0; measured > 0 && i < buckets.Length; i++)
+            for (int i = 0; i < buckets.Length; i++)
             {
                 rank -= buckets[i];
                 if (rank <= 0)

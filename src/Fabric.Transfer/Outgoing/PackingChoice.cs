@@ -136,7 +136,7 @@ internal sealed class PackingChoice
 
         internal bool KeepsAhead(double leaves) => _seconds.IsKnown && _seconds.Value <= AheadShare * leaves;
 
-        /// <summary>Of a byte, in seconds of the wire. 0: nothing to speak of.</summary>
+        /// <summary>Of a byte, in seconds of the wire; never more than is worth it where packing is free, and without end where it does not keep ahead.</summary>
         internal double Cost(double leaves)
         {
             if (!KeepsAhead(leaves))

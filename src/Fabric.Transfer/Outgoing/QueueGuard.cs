@@ -30,6 +30,8 @@ internal sealed class QueueGuard(TimeProvider time)
     private const double LeastGrowth = 0.0025;
     private const double MostGrowth = 0.16;
     private const int GrowthWindows = 20;
+
+    /// <summary>Bytes a second that no path carries: a limit that has grown to it is none.</summary>
     private const double MostRate = 1e11;
 
     /// <summary>Windows of draining in which the queue does not become shorter: it is somebody else's.</summary>
@@ -115,7 +117,6 @@ internal sealed class QueueGuard(TimeProvider time)
         if (++_calm % GrowthWindows == 0)
             _growth = Math.Min(2 * _growth, MostGrowth);
         _rate *= 1 + _growth;
-        // No path is that wide: it was not the rate that kept the connection.
         if (_rate > MostRate)
             _rate = 0;
     }

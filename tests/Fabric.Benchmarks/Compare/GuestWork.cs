@@ -3,6 +3,7 @@ namespace Fabric.Benchmarks.Compare;
 /// <summary>How much a guest had done when one of its beats came: a moment of this machine's clock, and the steps that its workload counts.</summary>
 public readonly record struct WorkSample(TimeSpan At, long Operations);
 
+/// <summary>What a move cost a guest: see <see cref="GuestWork"/>.</summary>
 /// <param name="Ms">How far the guest fell behind, at most: milliseconds of its work.</param>
 /// <param name="PaceAfter">Its pace when the move was long over, by that before; null where too little of it was seen.</param>
 public readonly record struct WorkLost(double Ms, double? PaceAfter);
@@ -40,9 +41,9 @@ internal static class GuestWork
     {
         ArgumentNullException.ThrowIfNull(samples);
         List<WorkSample> before = [.. samples.TakeWhile(s => s.At <= start).TakeLast(PaceBeats)];
-        if (before.Count < PaceBeats || PerSecond(before) < LeastPerSecond)
+        double pace = before.Count < PaceBeats ? 0 : PerSecond(before);
+        if (pace < LeastPerSecond)
             return null;
-        double pace = PerSecond(before);
         var last = before[^1];
         List<WorkSample> after = [.. samples.Where(s => s.At >= ended + Settling).TakeLast(PaceBeats)];
         double? later = after.Count < PaceBeats ? null : PerSecond(after) / pace;

@@ -62,8 +62,8 @@ public sealed class SelfBalloonTests(ITestOutputHelper output)
     [SkippableFact]
     public async Task A_guest_that_takes_all_of_its_memory_in_the_middle_loses_no_process()
     {
-        int tries = int.Parse(Environment.GetEnvironmentVariable("FABRIC_BALLOON_TRIES") ?? "2", CultureInfo.InvariantCulture);
-        string seed = Environment.GetEnvironmentVariable("FABRIC_BALLOON_SEED") ?? "1";
+        int tries = Setting("FABRIC_BALLOON_TRIES", 2);
+        int seed = Setting("FABRIC_BALLOON_SEED", 1);
         await using var pair = await BalloonPair.StartAsync($"fabric.workload=grab fabric.mb=170 fabric.free-mb=120 fabric.seed={seed}");
         for (int i = 1; i <= tries; i++)
         {
@@ -104,8 +104,8 @@ public sealed class SelfBalloonTests(ITestOutputHelper output)
     public async Task A_guest_with_a_loop_of_its_own_that_takes_all_of_its_memory_loses_no_process()
     {
         const int OfOneGuest = 10;
-        int tries = int.Parse(Environment.GetEnvironmentVariable("FABRIC_BALLOON_TRIES") ?? "2", CultureInfo.InvariantCulture);
-        int seed = int.Parse(Environment.GetEnvironmentVariable("FABRIC_BALLOON_SEED") ?? "1", CultureInfo.InvariantCulture);
+        int tries = Setting("FABRIC_BALLOON_TRIES", 2);
+        int seed = Setting("FABRIC_BALLOON_SEED", 1);
         for (int done = 0; done < tries; done += OfOneGuest, seed++)
         {
             int some = Math.Min(OfOneGuest, tries - done);
@@ -115,6 +115,9 @@ public sealed class SelfBalloonTests(ITestOutputHelper output)
             NothingWasKilled(pair, some);
         }
     }
+
+    private static int Setting(string name, int otherwise) =>
+        Environment.GetEnvironmentVariable(name) is { } said ? int.Parse(said, CultureInfo.InvariantCulture) : otherwise;
 
     private void NothingWasKilled(BalloonPair pair, int tries)
     {
