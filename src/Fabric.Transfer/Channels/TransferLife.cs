@@ -42,20 +42,18 @@ internal sealed class TransferLife : IDisposable
 
     public FabricException? Error => Volatile.Read(ref _error);
 
-    /// <summary>Takes a channel over; false (and it is disposed) when the end was earlier.</summary>
-    public bool Own(DataChannel channel)
+    /// <summary>
+    /// Takes a channel over; false when the end was earlier: the channel stays the caller's. It is not disposed here, since closing a socket waits
+    /// for everyone who holds its descriptor, and whoever hands one over may be such a one.
+    /// </summary>
+    public bool TryOwn(DataChannel channel)
     {
         lock (_gate)
         {
             if (!_over)
-            {
                 _channels.Add(channel);
-                return true;
-            }
+            return !_over;
         }
-
-        channel.Dispose();
-        return false;
     }
 
     /// <summary>Runs a loop in a thread of its own, which is joined by <see cref="Dispose"/>. What it throws ends the transfer.</summary>

@@ -158,7 +158,7 @@ public sealed partial class IncomingTransfer : IIncomingTransfer
         _pin.Dispose();
     }
 
-    /// <summary>Takes a welcomed connection over. Called by the listener, any thread.</summary>
+    /// <summary>Takes a connection over when it is welcome; otherwise the socket stays the caller's. Called by the listener, any thread.</summary>
     internal HelloStatus Attach(Socket socket, ChannelKind kind, int index)
     {
         lock (_attachGate)
@@ -167,7 +167,7 @@ public sealed partial class IncomingTransfer : IIncomingTransfer
             if (slot is not null || _terms.Task.IsCompleted || _life.IsOver)
                 return HelloStatus.Taken;
             DataChannel channel = new(socket, kind, index, _settings, _time);
-            if (!_life.Own(channel))
+            if (!_life.TryOwn(channel))
                 return HelloStatus.Taken;
             slot = channel;
         }

@@ -103,10 +103,8 @@ public sealed partial class OutgoingTransfer : IOutgoingTransfer
         _atDestination = new PageBitmap(memory.PageCount);
         string name = $"out-{terms.Migration.ToString()[..8]}";
         _life = new TransferLife($"Outgoing transfer {terms.Migration}", time, logger);
-        _life.Own(channels.Control);
-        _life.Own(channels.Urgent);
-        foreach (DataChannel channel in channels.Bulk)
-            _life.Own(channel);
+        foreach (DataChannel channel in channels.Bulk.Prepend(channels.Urgent).Prepend(channels.Control))
+            _life.TryOwn(channel); // nothing has ended it yet
         _urgentSender = new PageSender(channels.Urgent, memory, terms.Verify, cap, _counters, time, _life.Ended);
         _senders = [.. channels.Bulk.Select(c => new PageSender(c, memory, terms.Verify, cap, _counters, time, _life.Ended))];
         _workers = new BulkWorkers(_senders, _life, name);

@@ -13,6 +13,7 @@ namespace Fabric.Unit.Transfer;
 public sealed class ListenerTests
 {
     private const int Second = 1000;
+    private const int Tries = 150;
 
     [Theory(Timeout = 30 * Second)]
     [InlineData("GET / HTTP/1.1\r\nHost: a.example\r\nUser-Agent: something long enough to fill a hello\r\n\r\n")]
@@ -70,6 +71,41 @@ public sealed class ListenerTests
         FabricException error = await Assert.ThrowsAsync<FabricException>(() =>
             OutgoingConnector.ConnectAsync(new DataEndpoint("127.0.0.1", port), TransferPair.Migration, TransferPair.Ticket, 1, TransferSettings.Default, TimeProvider.System, CancellationToken.None));
         Assert.Equal(ErrorCodes.Unreachable, error.Error.Code);
+    }
+
+    /// <summary>A greeting that takes the port's thread with it would be seen at the end: the port waits for every greeting.</summary>
+    [Fact(Timeout = 60 * Second)]
+    public async Task A_transfer_that_ends_while_its_connections_are_welcomed_does_not_keep_the_port_from_closing()
+    {
+        for (int i = 0; i < Tries; i++)
+        {
+            TransferPair pair = new(16, settings: new TransferSettings { SliceMilliseconds = 20 });
+            pair.Await();
+            Task connecting = Task.Run(() => KnockAsync(pair));
+            await Task.Run(() => SpinFor(TimeSpan.FromMicroseconds(i * 20)));
+            await pair.Incoming.DisposeAsync();
+            await connecting;
+            await pair.DisposeAsync().AsTask().WaitAsync(TimeSpan.FromSeconds(10));
+        }
+    }
+
+    private static async Task KnockAsync(TransferPair pair)
+    {
+        try
+        {
+            (await OutgoingConnector.ConnectAsync(pair.Endpoint, pair.Id, TransferPair.Ticket, 4, pair.Settings, TimeProvider.System, CancellationToken.None)).Dispose();
+        }
+        catch (FabricException)
+        {
+            // It came too late.
+        }
+    }
+
+    private static void SpinFor(TimeSpan time)
+    {
+        long began = TimeProvider.System.GetTimestamp();
+        while (TimeProvider.System.GetElapsedTime(began) < time)
+            Thread.SpinWait(50);
     }
 
     private static TransferPair Pair() => new(50, settings: new TransferSettings { HelloDeadline = TimeSpan.FromMilliseconds(400), ConnectDeadline = TimeSpan.FromSeconds(10), SliceMilliseconds = 20 });

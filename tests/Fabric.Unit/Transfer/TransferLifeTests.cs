@@ -1,7 +1,9 @@
+using System.Net.Sockets;
 using Fabric.Core;
 using Fabric.Migration;
 using Fabric.Transfer;
 using Fabric.Transfer.Channels;
+using Fabric.Wire.Data;
 using Microsoft.Extensions.Logging.Abstractions;
 using Xunit;
 
@@ -63,6 +65,18 @@ public sealed class TransferLifeTests
         Assert.False(pair.Outgoing.Over.IsCompleted);
         await pair.Incoming.DisposeAsync();
         Assert.NotNull(await pair.Outgoing.Over.WaitAsync(TimeSpan.FromSeconds(10)));
+    }
+
+    /// <summary>Who greets a connection holds its descriptor, and closing a socket waits for all who do: closed within the call, it would wait for itself.</summary>
+    [Fact]
+    public void A_channel_that_comes_after_the_end_stays_open_and_its_callers()
+    {
+        using var life = new TransferLife("test", TimeProvider.System, NullLogger.Instance);
+        using var socket = new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp);
+        using var channel = new DataChannel(socket, ChannelKind.Bulk, 0, TransferSettings.Default, TimeProvider.System);
+        life.End();
+        Assert.False(life.TryOwn(channel));
+        Assert.False(socket.SafeHandle.IsClosed);
     }
 
     /// <summary>
