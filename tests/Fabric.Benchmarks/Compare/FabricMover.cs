@@ -50,12 +50,13 @@ public sealed class FabricMover(LinkLab? lab, TimeProvider time) : IMover, IAsyn
         try
         {
             var cluster = _cluster ??= await StartAsync(cancellation);
+            using var warm = new WarmMemory(move.Guest.MemoryBytes);
             using var client = new ControlClient(cluster.ApiUrl);
             var vm = VmName.Parse($"guest-{++_guests}");
             await client.CreateVmAsync(new CreateVmRequest(Spec(vm, move.Guest) with { Balloon = move.Balloon }, Pair.Source), cancellation);
             try
             {
-                return await MeasureAsync(name, cluster, client, vm, move, options with { Mode = ModeOf(move.Mode) }, cancellation);
+                return await MeasureAsync(name, cluster, client, vm, move, options with { Mode = ModeOf(move.Mode) }, warm, cancellation);
             }
             finally
             {
@@ -79,7 +80,7 @@ public sealed class FabricMover(LinkLab? lab, TimeProvider time) : IMover, IAsyn
     }
 
     private async Task<MoveResult> MeasureAsync(
-        string name, LocalCluster cluster, ControlClient client, VmName vm, PlannedMove move, MigrationOptions asked, CancellationToken cancellation)
+        string name, LocalCluster cluster, ControlClient client, VmName vm, PlannedMove move, MigrationOptions asked, WarmMemory warm, CancellationToken cancellation)
     {
         string[] consoles = [Console(cluster, Pair.Source, vm), Console(cluster, Pair.Destination, vm)];
         await using var work = new WorkWatch(consoles, time);
@@ -88,6 +89,7 @@ public sealed class FabricMover(LinkLab? lab, TimeProvider time) : IMover, IAsyn
         if (move.Balloon is { } balloon)
             await TakenAsync(cluster, vm, balloon, cancellation);
         await work.SettledAsync(cancellation);
+        warm.Dispose();
         var start = work.Now;
         MigrationReport ended;
         try

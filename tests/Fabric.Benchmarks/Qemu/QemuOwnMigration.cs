@@ -1,6 +1,7 @@
 using System.Globalization;
 using Fabric.Benchmarks.Compare;
 using Fabric.Benchmarks.Lab;
+using Fabric.Benchmarks.Moving;
 using Fabric.Cli.Local;
 using Fabric.Core;
 
@@ -40,10 +41,12 @@ public sealed class QemuOwnMigration(QemuTuning tuning, int multifdChannels, Lin
         string directory = Directory.CreateTempSubdirectory("fq").FullName;
         try
         {
+            using var warm = new WarmMemory(move.Guest.MemoryBytes);
             await using var source = await QemuProcess.StartAsync(move.Guest, "source", directory, Pair.Place(lab, Pair.Source).Enter, incoming: false, time, cancellation);
             await using var work = new WorkWatch([source.ConsoleLog, QemuProcess.ConsoleLogOf("destination", directory)], time);
             long lastBeat = await WaitForWorkloadAsync(source, cancellation);
             await work.SettledAsync(cancellation);
+            warm.Dispose();
 
             // Starting the destination is part of a move, and takes of the same processors.
             var start = work.Now;
