@@ -172,6 +172,12 @@ public interface IGuestMemory
     /// </summary>
     long ScanDirty(PageBitmap dirty);
 
+    /// <summary>
+    /// As the other, where only pages of <paramref name="asked"/> matter: others may be left out, and are then reported by a later scan. The guest may stand meanwhile, and to go over all that exists takes
+    /// a millisecond for each GiB.
+    /// </summary>
+    long ScanDirty(PageBitmap dirty, PageBitmap asked) => ScanDirty(dirty);
+
     /// <summary>Ends the recording; the guest pays nothing afterwards. Idempotent.</summary>
     void StopDirtyTracking();
 

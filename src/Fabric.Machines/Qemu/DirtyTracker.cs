@@ -33,10 +33,21 @@ internal sealed class DirtyTracker(PagemapScan scan, SparseFile file)
     }
 
     /// <summary>Adds the pages written since the last scan to <paramref name="dirty"/> and arms them again, each in one step. Returns how many were found.</summary>
-    public long Scan(PageBitmap dirty)
+    /// <param name="dirty">What was found is added.</param>
+    /// <param name="asked">Null: all. Otherwise chunks that are armed and of which nothing is asked are left alone: their writes are found by a later scan.</param>
+    public long Scan(PageBitmap dirty, PageBitmap? asked = null)
     {
+        var chunks = _armed;
+        if (asked is not null)
+        {
+            chunks = new PageBitmap(_armed.Length);
+            for (long page = asked.NextSet(0); page >= 0; page = asked.NextSet((page / ChunkPages + 1) * ChunkPages))
+                chunks[page / ChunkPages] = true;
+            chunks.And(_armed);
+        }
+
         long pages = 0;
-        for (long chunk = 0; _armed.TryNextRun(chunk, int.MaxValue, out PageRun run); chunk = run.End)
+        for (long chunk = 0; chunks.TryNextRun(chunk, int.MaxValue, out PageRun run); chunk = run.End)
             pages += scan.ScanAndProtect(dirty, run.First * ChunkPages, Math.Min(run.End * ChunkPages, _pageCount));
         return pages + ArmWhatExists(dirty);
     }

@@ -196,14 +196,18 @@ internal sealed class QemuMemory : IGuestMemory, IDisposable
             _scan.FindPresent(touched);
     }
 
-    public long ScanDirty(PageBitmap dirty)
+    public long ScanDirty(PageBitmap dirty) => Scan(dirty, null);
+
+    public long ScanDirty(PageBitmap dirty, PageBitmap asked) => Scan(dirty, asked);
+
+    private long Scan(PageBitmap dirty, PageBitmap? asked)
     {
         ArgumentNullException.ThrowIfNull(dirty);
         lock (_gate)
         {
             if (!_tracking)
                 throw new InvalidOperationException("Dirty tracking has not been started.");
-            return _tracker.Scan(dirty);
+            return _tracker.Scan(dirty, asked);
         }
     }
 

@@ -64,7 +64,10 @@ public sealed partial class OutgoingTransfer
         hot.Clear();
         if (_pushed)
         {
-            _memory.ScanDirty(hot);
+            if (_asked is { } asked)
+                _memory.ScanDirty(hot, asked);
+            else
+                _memory.ScanDirty(hot);
             SendMap(hot.Words);
             _sending.Or(hot);
             _present.Or(_sending);

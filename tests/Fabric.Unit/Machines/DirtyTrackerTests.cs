@@ -86,6 +86,19 @@ public sealed class DirtyTrackerTests : IDisposable
         Assert.Equal([3], Found());
     }
 
+    [SkippableFact]
+    public void What_nobody_asks_for_is_left_to_a_later_scan()
+    {
+        using var fault = Register();
+        Write(0, 600, 5000, Pages - 1);
+        _tracker.Start();
+        Write(3, 601, 5001, 6000, Pages - 2);
+        Assert.Equal([601, 6000, Pages - 2], Found(asked: [700, Pages - 1])); // of their chunks; and 6000, which is in one of which nothing existed
+        Write(4, 601);
+        Assert.Equal([3, 4, 601, 5001], Found());
+        Assert.Empty(Found());
+    }
+
     /// <summary>Reading makes a page where there was none: nobody else would say that it exists.</summary>
     [SkippableFact]
     public void A_page_that_is_made_by_reading_in_a_chunk_of_holes_is_new()
@@ -143,10 +156,13 @@ public sealed class DirtyTrackerTests : IDisposable
             PageBytes.Fill(At(page), VmSpec.PageSize, (byte)(page + 1));
     }
 
-    private long[] Found()
+    private long[] Found(params long[] asked)
     {
         var dirty = new PageBitmap(Pages);
-        long count = _tracker.Scan(dirty);
+        var of = new PageBitmap(Pages);
+        foreach (long page in asked)
+            of[page] = true;
+        long count = _tracker.Scan(dirty, asked.Length > 0 ? of : null);
         Assert.Equal(count, dirty.CountSet());
         return [.. Set(dirty)];
 

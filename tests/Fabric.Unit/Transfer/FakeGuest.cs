@@ -146,6 +146,21 @@ internal sealed partial class FakeGuest : IGuestMemory, IDisposable
         }
     }
 
+    /// <summary>Leaves out whatever it may.</summary>
+    public long ScanDirty(PageBitmap dirty, PageBitmap asked)
+    {
+        BeforeScan?.Invoke(_scans++);
+        lock (_gate)
+        {
+            var found = new PageBitmap(PageCount);
+            found.CopyFrom(_dirty);
+            found.And(asked);
+            dirty.Or(found);
+            _dirty.AndNot(found);
+            return found.CountSet();
+        }
+    }
+
     public void StopDirtyTracking() => _tracking = false;
 
     /// <summary>Memories with an even number of pages offer it, the others do not: both ways are tested.</summary>
