@@ -9,6 +9,9 @@ namespace Fabric.Transfer.Outgoing;
 
 public sealed partial class OutgoingTransfer
 {
+    /// <summary>What the guest writes during the first pass is found by the second; what it writes during that one is little.</summary>
+    private const int StalePasses = 2;
+
     private readonly PullPlan _plan;
     private readonly bool _readsAhead;
     private readonly GuestFirst? _guestFirst;
@@ -17,6 +20,7 @@ public sealed partial class OutgoingTransfer
     // Set once by the flow (or, on resume, before TermsAccepted is acted on) and then used by the urgent thread and the bulk senders.
     private volatile PullSource? _pull;
     private PageBitmap? _missing;
+    private PageBitmap? _said; // missing pages that the destination was told of while the guest still ran here
     private PageBitmap? _hot; // of the missing pages; none is known on resume
     private long _missingPages;
     private ulong[]? _lack;
@@ -48,6 +52,38 @@ public sealed partial class OutgoingTransfer
         await RunJobAsync(new PullJob(pull, pace, _guestFirst, _time, _life.Ended) { Barrier = Interlocked.Increment(ref _barrier) }, cancellation);
         if (_terms.Verify == VerifyLevel.Full)
             await RunJobAsync(new DigestJob(_present) { Barrier = Interlocked.Increment(ref _barrier) }, cancellation);
+    }
+
+    // No round follows, so what is stale at the destination is missing, and of a guest that outran the wire that is most of what was sent: freeing it takes a microsecond or two a page, for which the guest would stand.
+    private async Task SayStaleAsync(CancellationToken cancellation)
+    {
+        _said = new PageBitmap(_memory.PageCount);
+        var stale = new PageBitmap(_memory.PageCount);
+        for (int pass = 0; pass < StalePasses; pass++)
+        {
+            await Task.Run(FindStale, cancellation);
+            if (stale.IsEmpty)
+                return;
+            SendMap(stale.Words);
+            await _life.WithinAsync(PingAsync(), _settings.AnswerDeadline, "The end of what is stale at the destination", cancellation);
+        }
+
+        void FindStale()
+        {
+            ScanWrites();
+            _dirty.Or(Found);
+            _history?.Latest().Or(Found);
+            stale.CopyFrom(_dirty);
+            stale.And(_atDestination);
+            stale.AndNot(_said);
+            _said.Or(stale);
+        }
+
+        async Task<bool> PingAsync()
+        {
+            await _echoes.Ping();
+            return true;
+        }
     }
 
     // The pages that the destination lacks: everything present, or after a push what was written since; and what saving the state wrote.

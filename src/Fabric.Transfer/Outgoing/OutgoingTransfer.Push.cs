@@ -60,6 +60,8 @@ public sealed partial class OutgoingTransfer
         if (_ahead is { } ahead)
             await EndAheadAsync(ahead, cancellation);
         SendControl(FrameKind.Stopping);
+        if (kind == HandOverKind.Pull && _pushed && _written is null)
+            await SayStaleAsync(cancellation);
     }
 
     public async Task FinishStoppedAsync(HandOverKind kind, Task<byte[]> deviceState, CancellationToken cancellation)
@@ -147,6 +149,13 @@ public sealed partial class OutgoingTransfer
         _sending.And(_present);
         _holes.CopyFrom(_atDestination);
         _holes.AndNot(_present);
+        if (_said is { } said)
+        {
+            // Also what was given back since: it is missing there by now, whatever it is here.
+            _sending.Or(said);
+            _holes.AndNot(said);
+        }
+
         _dirty.Clear();
     }
 

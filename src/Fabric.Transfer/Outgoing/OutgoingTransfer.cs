@@ -33,6 +33,7 @@ public sealed partial class OutgoingTransfer : IOutgoingTransfer
     private readonly PageSender[] _senders;
     private DeltaCache? _kept; // made when the terms are agreed, then the senders'
     private readonly bool _resume;
+    private readonly Echoes _echoes;
     private readonly ITimer _ping;
     private readonly ILogger _logger;
 
@@ -108,6 +109,7 @@ public sealed partial class OutgoingTransfer : IOutgoingTransfer
         _urgentSender = new PageSender(channels.Urgent, memory, terms.Verify, cap, _counters, time, _life.Ended);
         _senders = [.. channels.Bulk.Select(c => new PageSender(c, memory, terms.Verify, cap, _counters, time, _life.Ended))];
         _workers = new BulkWorkers(_senders, _life, name);
+        _echoes = new Echoes(channels.Control);
         _life.Start($"{name}-control", ControlLoop, readsControl: true);
         _life.Start($"{name}-urgent", UrgentLoop);
         _ping = time.CreateTimer(static t => ((OutgoingTransfer)t!).Ping(), this, settings.PingInterval, settings.PingInterval);
@@ -256,7 +258,7 @@ public sealed partial class OutgoingTransfer : IOutgoingTransfer
             return;
         try
         {
-            _channels.Control.Send(FrameKind.Ping);
+            _ = _echoes.Ping(); // whether there is an answer, the reading end watches
         }
         catch (FabricException e) when (e.Error.Code == ErrorCodes.Unreachable)
         {
@@ -276,6 +278,7 @@ public sealed partial class OutgoingTransfer : IOutgoingTransfer
             switch (header.Kind)
             {
                 case FrameKind.Pong:
+                    _echoes.Take();
                     break;
                 case FrameKind.TermsAccepted:
                     if (header.Argument > byte.MaxValue)
