@@ -42,6 +42,12 @@ public static class Convergence
     /// </summary>
     public const double AutoShare = 1.15;
 
+    /// <summary>
+    /// Share of a round after which a guest that outruns the line is believed to go on doing so: what it is about to make stale need not be stale first. The line and not the wire: how well its pages pack is
+    /// known of those that were sent by then, which are the first of its memory and not those that it writes.
+    /// </summary>
+    public const double BelievedShare = 0.1;
+
     /// <summary>Rounds of a hybrid migration, if each leaves at most <see cref="PolishShare"/> of what it had to send.</summary>
     public const int HybridRounds = 3;
 
@@ -89,8 +95,8 @@ public static class Convergence
     }
 
     /// <summary>
-    /// Whether a round under way is still worth its end: null to go on. Only auto leaves a round: it has somewhere to go. Before anything else is asked, what is stale by now must be more
-    /// than would fit the downtime, since what is stale early in a round may be all that the guest ever writes.
+    /// Whether a round under way is still worth its end: null to go on. Only auto leaves a round: it has somewhere to go. What is stale by now must be more than would fit the downtime, since what is stale
+    /// early in a round may be all that the guest ever writes; of a guest that outruns the wire, what it has just written must be.
     /// </summary>
     public static ConvergenceDecision? BreakOff(ConvergenceInput input)
     {
@@ -99,6 +105,9 @@ public static class Convergence
             return null;
         if (HotDoesNotFit(input) is { } hot)
             return Pull(input, hot);
+        bool believed = input.SentBytes >= BelievedShare * (input.SentBytes + input.LeftBytes);
+        if (believed && input.FreshRate >= input.Line && !Fits(input, input.FixedStopCostMs + (input.WrittenBytes / input.Line * 1000)))
+            return Pull(input, Outrun(input.FreshRate, input.Line));
         if (Fits(input, input.FixedStopCostMs + input.CopyMs(input.DirtyBytes)))
             return null;
         if (input.FreshRate >= input.Wire)

@@ -18,16 +18,21 @@ namespace Fabric.Migration;
 /// <param name="LeftBytes">Bytes of the round under way that are still to be sent; 0 at the end of a round.</param>
 /// <param name="HotBytes">Bytes of pages that the guest writes all the time, in windows of <see cref="Convergence.HotWindowMs"/> or more.</param>
 /// <param name="FreshRate">Bytes a second of pages that the guest writes and had not just written before; 0 while that is not known.</param>
+/// <param name="WrittenBytes">Bytes of pages that the guest wrote in the two windows that <paramref name="FreshRate"/> compares, each page once; 0 while that is not known.</param>
+/// <param name="LineRate">Bytes a second on the line: fewer than <paramref name="WireRate"/> counts, where pages are packed; 0 while that is not known.</param>
 /// <param name="MemoryBytes">Bytes of pages that are no holes: what the first round has, or had, to send. 0 where that is not known.</param>
 /// <param name="CpuPercent">Per cent of its CPU time that the guest is left; 100 when nothing holds it back.</param>
 /// <param name="CanThrottle">Whether it could be left less.</param>
 public sealed record ConvergenceInput(
     MigrationMode Mode, int Round, long DirtyBytes, double WireRate, double DirtyRate, IReadOnlyList<long> PreviousDirty,
     double MaxDowntimeMs, double FixedStopCostMs, TimeSpan Elapsed, long SentBytes = 0, long LeftBytes = 0, long HotBytes = 0, double FreshRate = 0,
-    long MemoryBytes = 0, int CpuPercent = 100, bool CanThrottle = false)
+    long MemoryBytes = 0, int CpuPercent = 100, bool CanThrottle = false, long WrittenBytes = 0, double LineRate = 0)
 {
     /// <summary>Bytes a second to reckon with: measured, or a modest assumption.</summary>
     public double Wire => WireRate > 0 && double.IsFinite(WireRate) ? WireRate : Convergence.UnmeasuredWireRate;
+
+    /// <summary>Bytes a second of pages that cannot be packed.</summary>
+    public double Line => LineRate > 0 ? Math.Min(LineRate, Wire) : Wire;
 
     /// <summary>Milliseconds that so many bytes take on the wire.</summary>
     public double CopyMs(double bytes) => Math.Max(0, bytes) / Wire * 1000;

@@ -15,9 +15,11 @@ public sealed record TransferTerms(MigrationId Migration, int PageSize, long Pag
 /// <param name="DirtyPages">Pages that have to be sent after this round: written since they were sent, or held back.</param>
 /// <param name="HotPages">Pages that the guest writes all the time, as it looks; some of <paramref name="DirtyPages"/>.</param>
 /// <param name="FreshPagesPerSecond">How fast the guest writes pages that it has not just written before; 0 while that is not known.</param>
+/// <param name="WrittenPages">Pages that the guest wrote in the two windows that this compares, each once; 0 while that is not known.</param>
 /// <param name="WireRate">Bytes of pages a second that the wire carries, however they are written; 0 while that is not known.</param>
+/// <param name="LineRate">Bytes a second on the wire, packed as they are; 0 while that is not known.</param>
 /// <param name="MemoryPages">Pages that were no holes when the first round began.</param>
-public sealed record PushLook(long SentPages, long LeftPages, long DirtyPages, long HotPages, double FreshPagesPerSecond, double WireRate, long MemoryPages);
+public sealed record PushLook(long SentPages, long LeftPages, long DirtyPages, long HotPages, double FreshPagesPerSecond, double WireRate, long MemoryPages, long WrittenPages = 0, double LineRate = 0);
 
 /// <summary>
 /// One push round. Pages, bytes on the wire, and how long it took until the destination confirmed all of it. <paramref name="DirtyAfter"/>: pages that have to be sent after it,

@@ -28,7 +28,7 @@ internal static class ConvergenceInputs
     internal static ConvergenceInput From(MigrationOptions options, PushHistory history, PushLook look, TimeSpan elapsed) => new(
         options.Mode, history.Rounds.Count, look.DirtyPages * VmSpec.PageSize, look.WireRate, 0, [], options.MaxDowntimeMs, FixedStopCostMs, elapsed,
         look.SentPages * VmSpec.PageSize, look.LeftPages * VmSpec.PageSize, look.HotPages * VmSpec.PageSize, look.FreshPagesPerSecond * VmSpec.PageSize,
-        look.MemoryPages * VmSpec.PageSize, history.CpuPercent);
+        look.MemoryPages * VmSpec.PageSize, history.CpuPercent, WrittenBytes: look.WrittenPages * VmSpec.PageSize, LineRate: look.LineRate);
 
     /// <summary>Of the last round that sent enough to measure anything, where the transfer itself does not measure.</summary>
     private static double WireRate(PushHistory history)

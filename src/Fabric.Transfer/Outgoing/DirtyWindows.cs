@@ -15,6 +15,8 @@ internal sealed class DirtyWindows(long pages, TimeProvider time)
     /// <summary>Scans may take 1/50 of this end's time.</summary>
     private const int ScanShare = 50;
 
+    private const int FirstScanShare = 10;
+
     /// <summary>The faults that scans cause may take 1/20 of the guest's time, at <see cref="FaultCost"/> each, as long as there is a look every <see cref="LeastOften"/>.</summary>
     private const int FaultShare = 20;
     private static readonly TimeSpan FaultCost = TimeSpan.FromMicroseconds(2);
@@ -38,6 +40,9 @@ internal sealed class DirtyWindows(long pages, TimeProvider time)
     /// <summary>Pages a second, over the last whole window, that had not been written in the one before: how fast the set of written pages grows. 0 until two windows are over.</summary>
     public double FreshPagesPerSecond { get; private set; }
 
+    /// <summary>Pages that were written in the last two windows, each once. 0 until two windows are over.</summary>
+    public long WrittenPages { get; private set; }
+
     /// <summary>How long to wait until the next look in the middle of a round.</summary>
     public TimeSpan Pause { get; private set; } = Least;
 
@@ -60,13 +65,15 @@ internal sealed class DirtyWindows(long pages, TimeProvider time)
         long written = _current.CountSet();
         Ended++;
         TimeSpan faults = FaultCost * (written * FaultShare);
-        Pause = Longest(Least, cost * ScanShare, faults < LeastOften ? faults : LeastOften);
+        // The second window is waited for less, once: only then is anything known of the guest.
+        Pause = _hasPrevious ? Longest(Least, cost * ScanShare, faults < LeastOften ? faults : LeastOften) : Longest(Least, cost * FirstScanShare, default);
         if (_hasPrevious)
         {
             Hot.CopyFrom(_current);
             Hot.And(_previous);
             HotPages = Hot.CountSet();
             FreshPagesPerSecond = (written - HotPages) / length.TotalSeconds;
+            WrittenPages = written - HotPages + _previous.CountSet();
         }
 
         (_current, _previous, _hasPrevious) = (_previous, _current, true);

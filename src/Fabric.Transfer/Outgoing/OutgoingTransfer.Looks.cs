@@ -110,7 +110,7 @@ public sealed partial class OutgoingTransfer
     }
 
     private PushLook LookNow(long left, long dirty) =>
-        _lastLook = new PushLook(_counters.DataPages + _counters.ZeroPages, left, dirty, Windows.HotPages, Windows.FreshPagesPerSecond, _carried.Rate, _firstPages);
+        _lastLook = new PushLook(_counters.DataPages + _counters.ZeroPages, left, dirty, Windows.HotPages, Windows.FreshPagesPerSecond, _carried.Rate, _firstPages, Windows.WrittenPages, _wire.Rate);
 
     /// <summary>Scans into <see cref="Found"/>, which is emptied first; how many pages were found.</summary>
     private long ScanWrites()

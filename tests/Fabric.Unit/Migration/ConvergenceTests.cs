@@ -78,6 +78,22 @@ public sealed class ConvergenceTests
     }
 
     [Theory]
+    // sent, left, dirty, fresh MiB/s, written MiB → what is done of a guest of which little is stale yet; memory 1000 MiB, wire 100 MiB/s, line 80, 300 ms allowed: 27 MiB fit, 21 unpacked
+    [InlineData(100, 900, 5, 120, 22, "post-copy")]
+    [InlineData(99, 901, 5, 120, 22, "goes on")] // it may have been a moment
+    [InlineData(100, 900, 5, 120, 21, "goes on")] // it writes fast, but not much
+    [InlineData(100, 900, 5, 80, 22, "post-copy")] // faster than what cannot be packed
+    [InlineData(100, 900, 5, 79, 22, "goes on")]
+    [InlineData(100, 900, 28, 120, 0, "post-copy")]
+    [InlineData(100, 900, 28, 90, 0, "goes on")]
+    public void A_guest_that_outruns_the_wire_is_not_sent_first(long sent, long left, long dirty, long fresh, long written, string expected)
+    {
+        var decision = Convergence.BreakOff(new ConvergenceInput(
+            MigrationMode.Auto, 0, dirty * M, 100 * M, 0, [], 300, FixedStopCostMs: 0, TimeSpan.FromSeconds(1), sent * M, left * M, FreshRate: fresh * M, MemoryBytes: 1000 * M, WrittenBytes: written * M, LineRate: 80 * M));
+        Assert.True(expected == (decision is null ? "goes on" : Name(decision)), decision?.Reason);
+    }
+
+    [Theory]
     // round, dirty MiB, dirty MiB/s, previous MiB → what hybrid does; memory 1000 MiB, wire 100 MiB/s
     [InlineData(1, 400, 40, "", "again")]
     [InlineData(1, 600, 40, "", "post-copy")] // more than half is stale

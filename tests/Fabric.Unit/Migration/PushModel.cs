@@ -162,7 +162,7 @@ internal sealed class PushModel(int pages, double pagesPerSecond, Func<double, I
         return new ConvergenceInput(
             mode, round, _dirty.CountSet() * VmSpec.PageSize, pagesPerSecond * Page, dirtyRate * Page, [.. _previous.Select(p => p * VmSpec.PageSize)], maxDowntimeMs, FixedStopMs,
             TimeSpan.FromSeconds(_elapsed), _sent * VmSpec.PageSize, left * VmSpec.PageSize, windows.HotPages * VmSpec.PageSize, windows.FreshPagesPerSecond * Page,
-            (long)pages * VmSpec.PageSize, _percent, canThrottle);
+            (long)pages * VmSpec.PageSize, _percent, canThrottle, windows.WrittenPages * VmSpec.PageSize);
     }
 
     private ModelEnd End(ConvergenceDecision decision, int rounds)

@@ -23,6 +23,7 @@ public sealed class DirtyWindowsTests
         Assert.True(_windows.Hot[50]);
         Assert.False(_windows.Hot[100]);
         Assert.Equal(500, _windows.FreshPagesPerSecond, 1.0); // 50 of them, in a tenth of a second
+        Assert.Equal(150, _windows.WrittenPages);
         Window(900, 0);
         Assert.Equal(0, _windows.HotPages);
     }
@@ -50,6 +51,10 @@ public sealed class DirtyWindowsTests
     [InlineData(100, 90_000, 5000)]
     public void Looks_are_as_often_as_they_are_cheap(int scanMs, int pages, int pauseMs)
     {
+        // The second window is waited for less.
+        _time.Advance(DirtyWindows.Least);
+        _windows.Add(Run(0, pages), TimeSpan.FromMilliseconds(scanMs));
+        Assert.Equal(Math.Max(100, 10 * scanMs), _windows.Pause.TotalMilliseconds);
         _time.Advance(DirtyWindows.Least);
         _windows.Add(Run(0, pages), TimeSpan.FromMilliseconds(scanMs));
         Assert.Equal(pauseMs, _windows.Pause.TotalMilliseconds);
