@@ -96,7 +96,7 @@ public static class Convergence
 
     /// <summary>
     /// Whether a round under way is still worth its end: null to go on. Only auto leaves a round: it has somewhere to go. What is stale by now must be more than would fit the downtime, since what is stale
-    /// early in a round may be all that the guest ever writes; of a guest that outruns the wire, what it has just written must be.
+    /// early in a round may be all that the guest ever writes; of a guest that outruns the line, what it has just written must be.
     /// </summary>
     public static ConvergenceDecision? BreakOff(ConvergenceInput input)
     {

@@ -15,6 +15,7 @@ internal sealed class DirtyWindows(long pages, TimeProvider time)
     /// <summary>Scans may take 1/50 of this end's time.</summary>
     private const int ScanShare = 50;
 
+    /// <summary>Once 1/10: behind the first window.</summary>
     private const int FirstScanShare = 10;
 
     /// <summary>The faults that scans cause may take 1/20 of the guest's time, at <see cref="FaultCost"/> each, as long as there is a look every <see cref="LeastOften"/>.</summary>

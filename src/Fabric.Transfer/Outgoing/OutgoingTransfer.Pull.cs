@@ -12,6 +12,9 @@ public sealed partial class OutgoingTransfer
     /// <summary>What the guest writes during the first pass is found by the second; what it writes during that one is little.</summary>
     private const int StalePasses = 2;
 
+    /// <summary>Pieces of the map between two answers: who discards answers nothing else meanwhile, and all of a piece may have to be discarded.</summary>
+    private const int PiecesAtOnce = 4;
+
     private readonly PullPlan _plan;
     private readonly bool _readsAhead;
     private readonly GuestFirst? _guestFirst;
@@ -57,15 +60,18 @@ public sealed partial class OutgoingTransfer
     // No round follows, so what is stale at the destination is missing, and of a guest that outran the wire that is most of what was sent: freeing it takes a microsecond or two a page, for which the guest would stand.
     private async Task SayStaleAsync(CancellationToken cancellation)
     {
-        _said = new PageBitmap(_memory.PageCount);
+        _said ??= new PageBitmap(_memory.PageCount);
         var stale = new PageBitmap(_memory.PageCount);
         for (int pass = 0; pass < StalePasses; pass++)
         {
             await Task.Run(FindStale, cancellation);
             if (stale.IsEmpty)
                 return;
-            SendMap(stale.Words);
-            await _life.WithinAsync(PingAsync(), _settings.AnswerDeadline, "The end of what is stale at the destination", cancellation);
+            for (int word = 0; word < stale.Words.Length;)
+            {
+                word = SendMap(stale.Words, word, PiecesAtOnce);
+                await _life.WithinAsync(PingAsync(), _settings.AnswerDeadline, "The end of what is stale at the destination", cancellation);
+            }
         }
 
         void FindStale()
@@ -75,8 +81,8 @@ public sealed partial class OutgoingTransfer
             _history?.Latest().Or(Found);
             stale.CopyFrom(_dirty);
             stale.And(_atDestination);
-            stale.AndNot(_said);
-            _said.Or(stale);
+            stale.AndNot(_said!);
+            _said!.Or(stale);
         }
 
         async Task<bool> PingAsync()
@@ -136,10 +142,13 @@ public sealed partial class OutgoingTransfer
         _pullBegun.Ring();
     }
 
-    private void SendMap(ReadOnlySpan<ulong> words)
+    private void SendMap(ReadOnlySpan<ulong> words) => SendMap(words, 0, int.MaxValue);
+
+    /// <summary>Sends at most so many pieces that have something in them, from a word on; returns the word to go on with.</summary>
+    private int SendMap(ReadOnlySpan<ulong> words, int first, int pieces)
     {
         byte[] body = new byte[FrameHeader.SmallBody];
-        for (int first = 0; first < words.Length; first += MapPiece.MaxWords)
+        for (; first < words.Length && pieces > 0; first += MapPiece.MaxWords)
         {
             ReadOnlySpan<ulong> piece = words.Slice(first, Math.Min(MapPiece.MaxWords, words.Length - first));
             int lead = piece.IndexOfAnyExcept(0UL);
@@ -148,7 +157,10 @@ public sealed partial class OutgoingTransfer
             piece = piece[lead..(piece.LastIndexOfAnyExcept(0UL) + 1)];
             int length = MapPiece.Write(piece, body);
             SendControl(FrameKind.MissingMap, (ulong)(first + lead), body.AsSpan(0, length));
+            pieces--;
         }
+
+        return first;
     }
 
     // The destination's word on what it lacks decides; this end may have been restarted and know nothing.
