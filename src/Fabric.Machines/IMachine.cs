@@ -170,13 +170,11 @@ public interface IGuestMemory
     /// Adds the pages written since the last scan (or since tracking began) to <paramref name="dirty"/> and re-arms them in the same step,
     /// so that no write is missed. Returns how many pages the scan reported.
     /// </summary>
-    long ScanDirty(PageBitmap dirty);
-
-    /// <summary>
-    /// As the other, where only pages of <paramref name="asked"/> matter: others may be left out, and are then reported by a later scan. The guest may stand meanwhile, and to go over all that exists takes
-    /// a millisecond for each GiB.
-    /// </summary>
-    long ScanDirty(PageBitmap dirty, PageBitmap asked) => ScanDirty(dirty);
+    /// <param name="dirty">What was found is added.</param>
+    /// <param name="asked">
+    /// Null: all pages matter. Otherwise others may be left out, and are then reported by a later scan: the guest may stand meanwhile, and to go over all that exists takes a millisecond for each GiB.
+    /// </param>
+    long ScanDirty(PageBitmap dirty, PageBitmap? asked = null);
 
     /// <summary>Ends the recording; the guest pays nothing afterwards. Idempotent.</summary>
     void StopDirtyTracking();

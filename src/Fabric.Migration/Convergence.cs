@@ -43,7 +43,7 @@ public static class Convergence
     public const double AutoShare = 1.15;
 
     /// <summary>
-    /// Share of a round after which a guest that outruns the line is believed to go on doing so: what it is about to make stale need not be stale first. The line and not the wire: how well its pages pack is
+    /// Share of what a push had to send by then, or has to in this round, after which a guest that outruns the line is believed to go on doing so: what it is about to make stale need not be stale first. The line and not the wire: how well its pages pack is
     /// known of those that were sent by then, which are the first of its memory and not those that it writes.
     /// </summary>
     public const double BelievedShare = 0.1;

@@ -167,7 +167,7 @@ internal static class DataPlane
 
         public void StartDirtyTracking() => _dirty = 0;
 
-        public long ScanDirty(PageBitmap dirty)
+        public long ScanDirty(PageBitmap dirty, PageBitmap? asked = null)
         {
             long count = _dirty;
             for (long page = 0; page < count; page += 1 << 20)

@@ -196,11 +196,7 @@ internal sealed class QemuMemory : IGuestMemory, IDisposable
             _scan.FindPresent(touched);
     }
 
-    public long ScanDirty(PageBitmap dirty) => Scan(dirty, null);
-
-    public long ScanDirty(PageBitmap dirty, PageBitmap asked) => Scan(dirty, asked);
-
-    private long Scan(PageBitmap dirty, PageBitmap? asked)
+    public long ScanDirty(PageBitmap dirty, PageBitmap? asked = null)
     {
         ArgumentNullException.ThrowIfNull(dirty);
         lock (_gate)

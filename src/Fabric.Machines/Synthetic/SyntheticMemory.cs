@@ -95,7 +95,7 @@ internal sealed class SyntheticMemory : IGuestMemory, IDisposable
         _tracking = true;
     }
 
-    public long ScanDirty(PageBitmap dirty)
+    public long ScanDirty(PageBitmap dirty, PageBitmap? asked = null)
     {
         ArgumentNullException.ThrowIfNull(dirty);
         if (!_tracking)

@@ -9,13 +9,13 @@ namespace Fabric.Transfer.Channels;
 internal sealed class Echoes(DataChannel control)
 {
     private readonly Lock _gate = new();
-    private readonly Queue<TaskCompletionSource> _awaited = new(); // one for each ping that was not answered yet; silence ends the transfer before there are many
+    private readonly Queue<TaskCompletionSource<bool>> _awaited = new(); // one for each ping that was not answered yet; silence ends the transfer before there are many
 
     /// <summary>Completes with the answer; whoever waits needs a deadline.</summary>
     /// <exception cref="Core.FabricException">unreachable: the connection is broken.</exception>
-    public Task Ping()
+    public Task<bool> Ping()
     {
-        var answer = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
+        var answer = new TaskCompletionSource<bool>(TaskCreationOptions.RunContinuationsAsynchronously);
         // Under the gate: answers come in the order of the pings on the wire.
         lock (_gate)
         {
@@ -29,13 +29,13 @@ internal sealed class Echoes(DataChannel control)
     /// <exception cref="Core.FabricException">malformed: nobody asked.</exception>
     public void Take()
     {
-        TaskCompletionSource? answer;
+        TaskCompletionSource<bool>? answer;
         lock (_gate)
         {
             if (!_awaited.TryDequeue(out answer))
                 throw control.Malformed("an answer to no ping");
         }
 
-        answer.SetResult();
+        answer.SetResult(true);
     }
 }

@@ -70,7 +70,7 @@ public sealed partial class OutgoingTransfer
             for (int word = 0; word < stale.Words.Length;)
             {
                 word = SendMap(stale.Words, word, PiecesAtOnce);
-                await _life.WithinAsync(PingAsync(), _settings.AnswerDeadline, "The end of what is stale at the destination", cancellation);
+                await _life.WithinAsync(_echoes.Ping(), _settings.AnswerDeadline, "The end of what is stale at the destination", cancellation);
             }
         }
 
@@ -83,12 +83,6 @@ public sealed partial class OutgoingTransfer
             stale.And(_atDestination);
             stale.AndNot(_said!);
             _said!.Or(stale);
-        }
-
-        async Task<bool> PingAsync()
-        {
-            await _echoes.Ping();
-            return true;
         }
     }
 
@@ -106,10 +100,7 @@ public sealed partial class OutgoingTransfer
         hot.Clear();
         if (_pushed)
         {
-            if (_asked is { } asked)
-                _memory.ScanDirty(hot, asked);
-            else
-                _memory.ScanDirty(hot);
+            _memory.ScanDirty(hot, _asked);
             SendMap(hot.Words);
             _sending.Or(hot);
             _present.Or(_sending);

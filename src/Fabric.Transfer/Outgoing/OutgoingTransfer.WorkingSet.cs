@@ -25,7 +25,7 @@ public sealed partial class OutgoingTransfer
     private bool _watched;
     private Task? _ahead; // pushes from when the looking began; awaited before anything else is sent
     private PageBitmap? _written; // of a guest that was watched, from when that began
-    private PageBitmap? _asked; // whose being written matters while the guest stands: what was pushed must not be stale, and what does not exist yet must not be missed. All else is missing anyway
+    private PageBitmap? _asked; // known at the last look: whose being written matters while the guest stands: what was pushed must not be stale, and what does not exist yet must not be missed. All else is missing anyway
     private PageBitmap? _chosen; // of its working set, each to be pushed once; pages of zeros as well, of which the destination keeps nothing
 
     // From here on writes are recorded, so what exists now and what is written until the end is all that can exist then. A page that is given back meanwhile is sent as zeros.
@@ -57,8 +57,6 @@ public sealed partial class OutgoingTransfer
     {
         _written = new PageBitmap(_memory.PageCount);
         _chosen = new PageBitmap(_memory.PageCount);
-        _asked = new PageBitmap(_memory.PageCount);
-        _asked.SetAll();
         _dirty.Clear();
         _holes.Clear();
         _pushed = true;
@@ -90,7 +88,9 @@ public sealed partial class OutgoingTransfer
         _sending.CopyFrom(_present);
         _sending.AndNot(_chosen!);
         _dirty.Or(_sending);
-        _asked!.AndNot(_present);
+        _asked = new PageBitmap(_memory.PageCount);
+        _asked.SetAll();
+        _asked.AndNot(_present);
         _asked.Or(_chosen!);
     }
 
@@ -154,7 +154,7 @@ public sealed partial class OutgoingTransfer
     {
         PageBitmap written = _written!;
         _sending.Clear();
-        _memory.ScanDirty(_sending, _asked!);
+        _memory.ScanDirty(_sending, _asked);
         written.Or(_sending);
         _present.Or(_sending);
         _dirty.Or(_sending);

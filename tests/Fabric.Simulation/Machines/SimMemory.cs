@@ -30,7 +30,7 @@ internal sealed class SimMemory(SimMachine machine) : IGuestMemory
         machine.Dirty = new PageBitmap(PageCount);
     }
 
-    public long ScanDirty(PageBitmap dirty)
+    public long ScanDirty(PageBitmap dirty, PageBitmap? asked = null)
     {
         machine.Advance();
         if (machine.Dirty is not { } tracked)

@@ -253,7 +253,7 @@ internal sealed class FakeFactory(string host, RunObserver observer) : IMachineF
         {
         }
 
-        public long ScanDirty(PageBitmap dirty) => 0;
+        public long ScanDirty(PageBitmap dirty, PageBitmap? asked = null) => 0;
 
         public void StopDirtyTracking()
         {

@@ -134,27 +134,16 @@ internal sealed partial class FakeGuest : IGuestMemory, IDisposable
         }
     }
 
-    public long ScanDirty(PageBitmap dirty)
-    {
-        BeforeScan?.Invoke(_scans++);
-        lock (_gate)
-        {
-            long count = _dirty.CountSet();
-            dirty.Or(_dirty);
-            _dirty.Clear();
-            return count;
-        }
-    }
-
     /// <summary>Leaves out whatever it may.</summary>
-    public long ScanDirty(PageBitmap dirty, PageBitmap asked)
+    public long ScanDirty(PageBitmap dirty, PageBitmap? asked = null)
     {
         BeforeScan?.Invoke(_scans++);
         lock (_gate)
         {
             var found = new PageBitmap(PageCount);
             found.CopyFrom(_dirty);
-            found.And(asked);
+            if (asked is not null)
+                found.And(asked);
             dirty.Or(found);
             _dirty.AndNot(found);
             return found.CountSet();
