@@ -6,7 +6,7 @@ namespace Fabric.Native;
 /// XXH3 (Y. Collet's non-cryptographic hash, xxhash.com) from the system's libxxhash.so.0 (0.8 or later, where XXH3's output is frozen).
 /// It finds damage and mistakes, not malice: a hostile peer is kept out by tickets and transport security.
 /// </summary>
-public static unsafe partial class Xxh3
+public static unsafe class Xxh3
 {
     public static ulong Hash64(nint address, long length)
     {
@@ -47,12 +47,23 @@ public static unsafe partial class Xxh3
         internal ulong High;
     }
 
-    private static partial class Library
+    /// <summary>
+    /// The plain functions of a distribution's library are compiled for the oldest processor it supports; the ones that look for the vector unit of this one give the same digests in a third of
+    /// the time. They are there where the library was built with them, which on x86-64 it usually is.
+    /// </summary>
+    private static class Library
     {
-        [LibraryImport("libxxhash.so.0", EntryPoint = "XXH3_64bits")]
-        internal static partial ulong Hash64(void* data, nuint length);
+        private const string Name = "libxxhash.so.0";
 
-        [LibraryImport("libxxhash.so.0", EntryPoint = "XXH3_128bits")]
-        internal static partial Hash Hash128(void* data, nuint length);
+        internal static readonly delegate* unmanaged<void*, nuint, ulong> Hash64 = (delegate* unmanaged<void*, nuint, ulong>)Find("XXH3_64bits");
+
+        internal static readonly delegate* unmanaged<void*, nuint, Hash> Hash128 = (delegate* unmanaged<void*, nuint, Hash>)Find("XXH3_128bits");
+
+        // Loaded for as long as the process lives: the pointers stay true.
+        private static nint Find(string function)
+        {
+            nint library = NativeLibrary.Load(Name, typeof(Xxh3).Assembly, null);
+            return NativeLibrary.TryGetExport(library, function + "_dispatch", out nint found) ? found : NativeLibrary.GetExport(library, function);
+        }
     }
 }

@@ -18,6 +18,15 @@ public sealed class NativeIoTests
         Assert.Equal(new UInt128(0x99AA06D3014798D8, 0x6001C324468D497F), Xxh3.Hash128([]));
     }
 
+    /// <summary>Of a page the vector units take part; the digests are those of the library's plain functions.</summary>
+    [Fact]
+    public void Xxh3_of_a_page_is_the_same_on_every_processor()
+    {
+        byte[] page = [.. Enumerable.Range(0, 4096).Select(static i => (byte)(i * 7))];
+        Assert.Equal(0x8FB047A89E810965UL, Xxh3.Hash64(page));
+        Assert.Equal(new UInt128(0xE0EF0909B1BDD88B, 0x8FB047A89E810965), Xxh3.Hash128(page));
+    }
+
     [Fact]
     public void One_byte_anywhere_makes_a_page_not_zero()
     {
