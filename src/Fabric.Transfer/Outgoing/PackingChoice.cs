@@ -71,10 +71,10 @@ internal sealed class PackingChoice
         _expected = pays ? Math.Min(lz4, zstd) : leaves;
         if (pages >= Measurable)
         {
-            if (best != _lz4 && _lz4.IsDue)
+            if (best != _lz4 && _lz4.IsDue(leaves))
                 return Packing.Lz4;
             // The slower one is not worth a trial where the faster one is too slow.
-            if (best != _zstd && _zstd.IsDue && (!_lz4.IsUsable || _lz4.KeepsAhead(leaves)))
+            if (best != _zstd && _zstd.IsDue(leaves) && (!_lz4.IsUsable || _lz4.KeepsAhead(leaves)))
                 return Packing.Zstd;
         }
 
@@ -132,7 +132,12 @@ internal sealed class PackingChoice
 
         internal bool IsUsable => usable;
 
-        internal bool IsDue => usable && _since * TrialShare >= _cost;
+        /// <summary>The farther it is behind the wire, the rarer: memory that packs a little faster would change nothing.</summary>
+        internal bool IsDue(double leaves)
+        {
+            double behind = _seconds.IsKnown ? Math.Max(1, _seconds.Value / (AheadShare * leaves)) : 1;
+            return usable && _since * TrialShare >= _cost * behind;
+        }
 
         internal bool KeepsAhead(double leaves) => _seconds.IsKnown && _seconds.Value <= AheadShare * leaves;
 

@@ -42,17 +42,21 @@ public sealed class PackingChoiceTests
         }
     }
 
+    /// <param name="agreed">What may be tried.</param>
+    /// <param name="speed">As <c>wire</c> above.</param>
+    /// <param name="share">As above.</param>
+    /// <param name="most">Of the time. Where packing is far behind the wire, less than where it only does not pay.</param>
     [Theory]
-    [InlineData(Both, 2e9, 0.5)]
-    [InlineData(Both, 2e9, 0.05)]
-    [InlineData(Packings.Lz4, Gigabit, 1.25)]
-    public void Where_it_does_not_pay_trials_take_little_of_the_time(Packings agreed, double speed, double share)
+    [InlineData(Both, 2e9, 0.5, 0.01)]
+    [InlineData(Both, 2e9, 0.05, 0.01)]
+    [InlineData(Packings.Lz4, Gigabit, 1.25, PackingChoice.TrialShare + 0.01)]
+    public void Where_it_does_not_pay_trials_take_little_of_the_time(Packings agreed, double speed, double share, double most)
     {
         var choice = new PackingChoice(agreed);
         var wire = new Wire(speed);
         for (int i = 0; i < 10_000; i++)
             SendOne(choice, wire, share);
-        Assert.InRange(wire.PackSeconds / wire.Now, 0, PackingChoice.TrialShare + 0.01);
+        Assert.InRange(wire.PackSeconds / wire.Now, 0, most);
     }
 
     [Fact]
