@@ -158,12 +158,12 @@ public interface IGuestMemory
 
     /// <summary>
     /// From now on the pages that the guest reads or writes are noted. Only while no writes are recorded, and writes may be recorded afterwards: a watch lasts until it is asked what it saw, any number of
-    /// times. The guest pays about a microsecond for its first touch of each page. False: not offered here.
+    /// times. The guest pays about a microsecond for its first touch of each page. What its processors had taken in of its code may be seen some milliseconds later. False: not offered here.
     /// </summary>
     /// <exception cref="FabricException">The guest's machine does not answer: nothing is known of its touches, and nothing else is lost.</exception>
-    Task<bool> WatchTouchesAsync(CancellationToken cancellation) => Task.FromResult(false);
+    bool WatchTouches(CancellationToken cancellation) => false;
 
-    /// <summary>Adds the pages that the guest has touched since <see cref="WatchTouchesAsync"/> returned true.</summary>
+    /// <summary>Adds the pages that the guest has touched since <see cref="WatchTouches"/> returned true.</summary>
     void ReadTouches(PageBitmap touched) => throw new NotSupportedException();
 
     /// <summary>

@@ -59,4 +59,7 @@ public sealed record TransferSettings
 
     /// <summary>Page orders under which a wanted page goes alone, as in the literature: to measure against. None in production.</summary>
     public FrozenSet<PageOrder> WithoutReadAhead { get; init; } = [];
+
+    /// <summary>Whether more goes than what is asked for: around a wanted page, and before the guest of a pull stops.</summary>
+    public bool ReadsAhead(PageOrder order) => !WithoutReadAhead.Contains(order);
 }

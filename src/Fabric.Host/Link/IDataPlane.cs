@@ -20,7 +20,11 @@ public interface IDataPlane : IAsyncDisposable
     /// <summary>Where sources connect.</summary>
     DataEndpoint Endpoint { get; }
 
-    Task<IOutgoingTransfer> ConnectAsync(OutgoingRoute route, IGuestMemory memory, CancellationToken cancellation);
+    /// <param name="route">Where to.</param>
+    /// <param name="memory">Not disposed before the transfer is.</param>
+    /// <param name="looks">The guest is pulled and nothing is pushed first: the look at it begins with the connecting.</param>
+    /// <param name="cancellation">Calls it off.</param>
+    Task<IOutgoingTransfer> ConnectAsync(OutgoingRoute route, IGuestMemory memory, bool looks, CancellationToken cancellation);
 
     /// <summary>From now on a source with this ticket is let in.</summary>
     IIncomingDoor Expect(IncomingRoute route, IGuestMemory memory);

@@ -35,10 +35,12 @@ public sealed class SocketDataPlane : IDataPlane
 
     public DataEndpoint Endpoint { get; }
 
-    public async Task<IOutgoingTransfer> ConnectAsync(OutgoingRoute route, IGuestMemory memory, CancellationToken cancellation)
+    public async Task<IOutgoingTransfer> ConnectAsync(OutgoingRoute route, IGuestMemory memory, bool looks, CancellationToken cancellation)
     {
         ArgumentNullException.ThrowIfNull(route);
         var budget = await _links.AskAsync<LinkMessage, BandwidthCap>(reply => new OpenStream(route.Peer, reply), BudgetDeadline, _time, cancellation);
+        var log = _loggers.CreateLogger<OutgoingTransfer>();
+        var look = looks ? GuestLook.Begin(memory, _settings.ReadsAhead(route.Plan.Order), log) : null;
         try
         {
             var channels = await OutgoingConnector.ConnectAsync(
@@ -47,7 +49,7 @@ public sealed class SocketDataPlane : IDataPlane
             var cap = route.BandwidthBytesPerSecond is { } own ? new BandwidthCap(own, _time) : budget;
             try
             {
-                var transfer = new OutgoingTransfer(memory, route.Terms, channels, cap, _settings, _time, _loggers.CreateLogger<OutgoingTransfer>(), route.Resume, route.Plan);
+                var transfer = new OutgoingTransfer(memory, route.Terms, channels, cap, _settings, _time, log, route.Resume, route.Plan, look);
                 return new Counted(transfer, () => _links.TryTell(new CloseStream(route.Peer)));
             }
             catch
@@ -58,6 +60,8 @@ public sealed class SocketDataPlane : IDataPlane
         }
         catch
         {
+            if (look is not null)
+                await look.DisposeAsync();
             _links.TryTell(new CloseStream(route.Peer));
             throw;
         }

@@ -27,7 +27,7 @@ internal sealed partial class MemoryActor
             {
                 using var deadline = new CancellationTokenSource(ConnectDeadline, Context.Time);
                 using var either = CancellationTokenSource.CreateLinkedTokenSource(deadline.Token, stopping);
-                var transfer = await plane.ConnectAsync(route, memory, either.Token);
+                var transfer = await plane.ConnectAsync(route, memory, looks: pullsAtOnce, either.Token);
                 if (pullsAtOnce)
                     await PrepareAsync(transfer, either.Token);
                 return new Connected(migration, transfer);

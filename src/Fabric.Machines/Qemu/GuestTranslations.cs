@@ -15,20 +15,10 @@ internal sealed partial class GuestTranslations(QmpSession qmp, QemuOptions opti
 
     private readonly CancellationTokenSource _disposed = new();
 
-    /// <summary>From here on code is read again before it runs; for <see cref="Longest"/>, or until <see cref="EndAsync"/>.</summary>
-    /// <exception cref="FabricException">QEMU does not answer.</exception>
-    public async Task LookAnewAsync(CancellationToken cancellation)
-    {
-        try
-        {
-            await SetAsync("nochain", cancellation);
-        }
-        finally
-        {
-            // Also where no answer came: it may have been heard.
-            _ = EndLaterAsync();
-        }
-    }
+    /// <summary>
+    /// As soon as QEMU has heard of it, some milliseconds from now, code is read again before it runs; for <see cref="Longest"/>, or until <see cref="EndAsync"/>. Where it does not hear, less is seen to be touched.
+    /// </summary>
+    public void LookAnew() => _ = LookForAWhileAsync();
 
     /// <summary>Nothing happens where code is not read again.</summary>
     /// <exception cref="FabricException">QEMU does not answer.</exception>
@@ -40,10 +30,20 @@ internal sealed partial class GuestTranslations(QmpSession qmp, QemuOptions opti
         _disposed.Dispose();
     }
 
-    private async Task EndLaterAsync()
+    private async Task LookForAWhileAsync()
     {
         try
         {
+            try
+            {
+                await SetAsync("nochain", _disposed.Token);
+            }
+            catch (FabricException e)
+            {
+                // It may have been heard all the same, so it is ended like any other.
+                LogUnseen(e.Error.Message);
+            }
+
             await Task.Delay(Longest, time, _disposed.Token);
             await EndAsync(_disposed.Token);
         }
@@ -59,6 +59,9 @@ internal sealed partial class GuestTranslations(QmpSession qmp, QemuOptions opti
 
     private async Task SetAsync(string item, CancellationToken cancellation) =>
         await qmp.ExecuteAsync("human-monitor-command", writer => writer.WriteString("command-line", "log " + item), options.CommandDeadline, cancellation);
+
+    [LoggerMessage(Level = LogLevel.Warning, Message = "QEMU was not told to translate anew, what the guest only executes may not be seen: {Why}")]
+    private partial void LogUnseen(string why);
 
     [LoggerMessage(Level = LogLevel.Warning, Message = "QEMU was not told that its translations serve again, the guest is slower until this agent starts anew: {Why}")]
     private partial void LogSlow(string why);

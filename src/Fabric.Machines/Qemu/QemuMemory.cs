@@ -162,13 +162,12 @@ internal sealed class QemuMemory : IGuestMemory, IDisposable
     }
 
     // Only while no writes are recorded: a transfer asks in that order.
-    public async Task<bool> WatchTouchesAsync(CancellationToken cancellation)
+    public bool WatchTouches(CancellationToken cancellation)
     {
-        if (!await Task.Run(() => UnmapAll(cancellation), cancellation))
+        if (!UnmapAll(cancellation))
             return false;
-        // What is read from now on is seen: not before all is unmapped, or it would not be read again.
-        if (Translations is { } translations)
-            await translations.LookAnewAsync(cancellation);
+        // What is read from now on is seen: not before all is unmapped, or it would not be read again. It takes longer than all else and nobody waits for it.
+        Translations?.LookAnew();
         return true;
     }
 

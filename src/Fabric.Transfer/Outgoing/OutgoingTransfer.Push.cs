@@ -53,7 +53,7 @@ public sealed partial class OutgoingTransfer
         await AgreeAsync(cancellation);
         if (kind == HandOverKind.Pull && !_pushed && !_looked)
         {
-            await BeginLookingAsync(cancellation);
+            await TakeLookAsync(cancellation);
             return;
         }
 

@@ -1,12 +1,11 @@
 using Fabric.Core;
 using Fabric.Wire.Data;
-using Microsoft.Extensions.Logging;
 
 namespace Fabric.Transfer.Outgoing;
 
 // Post-copy without a push: what the guest uses is there before it is.
 //
-//   connected      pages are taken out of the guest's page table, then its writes are recorded:
+//   connecting     pages are taken out of the guest's page table, then its writes are recorded (GuestLook):
 //                  what is in the table again was touched since, what was written is known besides
 //   before the stop  touched and not written ── pushed, while the guest runs: it will not be stale, the guest needs it at once; looked at again and again
 //                    the rest, not written   ── pushed between the looks, as far as the time goes: it would have to be pulled
@@ -22,34 +21,22 @@ public sealed partial class OutgoingTransfer
     /// <summary>Touched pages among 64 in a row up to which they count as lone ones.</summary>
     private const int LonePages = 24;
 
-    private bool _watched;
+    private GuestLook? _look; // begun by whoever made the connections, or when it is needed
+    private bool _looked; // what it saw is in _present
     private Task? _ahead; // pushes from when the looking began; awaited before anything else is sent
     private PageBitmap? _written; // of a guest that was watched, from when that began
     private PageBitmap? _asked; // known at the last look: whose being written matters while the guest stands: what was pushed must not be stale, and what does not exist yet must not be missed. All else is missing anyway
     private PageBitmap? _chosen; // of its working set, each to be pushed once; pages of zeros as well, of which the destination keeps nothing
 
-    // From here on writes are recorded, so what exists now and what is written until the end is all that can exist then. A page that is given back meanwhile is sent as zeros.
-    private async Task BeginLookingAsync(CancellationToken cancellation)
+    // A page that is given back while the guest is looked at is sent as zeros.
+    private async Task TakeLookAsync(CancellationToken cancellation)
     {
-        try
-        {
-            _watched = _readsAhead && await _memory.WatchTouchesAsync(cancellation);
-        }
-        catch (FabricException e)
-        {
-            _logger.LogWarning("What the guest touches cannot be watched: {Error}", e.Error);
-        }
-
-        await Task.Run(BeginTracking, cancellation);
-        if (_watched)
-            _ahead = PushAheadAsync(_life.Ended);
-    }
-
-    private void BeginTracking()
-    {
-        _memory.StartDirtyTracking();
-        _memory.ReadPresence(_present);
+        _look ??= GuestLook.Begin(_memory, _readsAhead, _logger);
+        bool watched = await _look.Begun.WaitAsync(cancellation);
+        _present.CopyFrom(_look.Present);
         _looked = true;
+        if (watched)
+            _ahead = PushAheadAsync(_life.Ended);
     }
 
     // From the begin of the looking: the order to hand over, some messages away, need not be waited for.

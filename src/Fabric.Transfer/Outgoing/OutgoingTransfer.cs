@@ -48,7 +48,6 @@ public sealed partial class OutgoingTransfer : IOutgoingTransfer
     private bool _agreed;
     private bool _pushed;
     private long _firstPages;
-    private bool _looked;
 
     private int _round;
     private long _barrier;
@@ -76,9 +75,10 @@ public sealed partial class OutgoingTransfer : IOutgoingTransfer
     /// <param name="channels">Owned by the transfer from now on, unless this throws.</param>
     /// <param name="resume">True: the VM runs at the destination already and its pull broke; only <see cref="ServePullAsync"/> may be called.</param>
     /// <param name="plan">In which order a pull phase pushes.</param>
+    /// <param name="look">Of a guest that is pulled without a push, if it has begun. As <paramref name="channels"/>.</param>
     public OutgoingTransfer(
         IGuestMemory memory, TransferTerms terms, OutgoingChannels channels, BandwidthCap? cap, TransferSettings settings, TimeProvider time, ILogger logger,
-        bool resume = false, PullPlan? plan = null)
+        bool resume = false, PullPlan? plan = null, GuestLook? look = null)
     {
         ArgumentNullException.ThrowIfNull(memory);
         ArgumentNullException.ThrowIfNull(terms);
@@ -90,10 +90,11 @@ public sealed partial class OutgoingTransfer : IOutgoingTransfer
         ArgumentOutOfRangeException.ThrowIfNotEqual(channels.BulkConnections, terms.BulkConnections);
         (_memory, _terms, _channels, _settings, _time, _resume) = (memory, terms, channels, settings, time, resume);
         _pin = memory.Pin();
+        _look = look;
         _tokenSent = resume;
         _pullBegins = resume;
         _plan = plan ?? PullPlan.Default;
-        _readsAhead = !settings.WithoutReadAhead.Contains(_plan.Order);
+        _readsAhead = settings.ReadsAhead(_plan.Order);
         _guestFirst = _readsAhead ? new GuestFirst(time) : null;
         _history = _plan.UsesHistory && !resume ? new WriteHistory(memory.PageCount) : null;
         _logger = logger;
@@ -174,22 +175,11 @@ public sealed partial class OutgoingTransfer : IOutgoingTransfer
             sender.Dispose();
         _kept?.Dispose();
         _pin.Dispose();
-        if (_pushed || _looked)
-            StopTracking();
+        if (_look is not null)
+            await _look.DisposeAsync();
+        else if (_pushed)
+            GuestLook.EndRecording(_memory, _logger);
         _pullBegun.Dispose();
-    }
-
-    // The guest that stays, or that was handed over and is about to be removed, pays for no more tracking.
-    private void StopTracking()
-    {
-        try
-        {
-            _memory.StopDirtyTracking();
-        }
-        catch (Exception e) when (e is FabricException or ObjectDisposedException)
-        {
-            _logger.LogDebug(e, "Dirty tracking ended with its machine");
-        }
     }
 
     private async Task AgreeAsync(CancellationToken cancellation)

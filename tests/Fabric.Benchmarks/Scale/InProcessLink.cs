@@ -46,7 +46,7 @@ internal sealed class InProcessLink(TimeProvider time)
     {
         public DataEndpoint Endpoint { get; } = new("in-process", 1 + (port % 65535));
 
-        public Task<IOutgoingTransfer> ConnectAsync(OutgoingRoute route, IGuestMemory memory, CancellationToken cancellation)
+        public Task<IOutgoingTransfer> ConnectAsync(OutgoingRoute route, IGuestMemory memory, bool looks, CancellationToken cancellation)
         {
             if (!link._doors.TryGetValue((route.Endpoint.Port, route.Terms.Migration), out var door) || door.Route.Ticket != route.Ticket)
                 throw new FabricException(ErrorCodes.Unreachable, $"Nobody lets migration {route.Terms.Migration} in at port {route.Endpoint.Port.ToString(CultureInfo.InvariantCulture)}.");

@@ -57,7 +57,7 @@ public sealed class MemoryTests
         var machine = await bench.BootAsync(bench.BootBlockVm("touch", accelerator));
         await machine.StopAsync(default);
         byte[] before = QemuBench.Values(machine);
-        Assert.True(await machine.Memory.WatchTouchesAsync(default));
+        Assert.True(machine.Memory.WatchTouches(default));
         var touched = new PageBitmap(machine.Memory.PageCount);
         machine.Memory.ReadTouches(touched);
         Assert.InRange(touched.CountSet(), 0, 8);
@@ -80,9 +80,9 @@ public sealed class MemoryTests
         Assert.Null(BootBlock.Violation(after));
 
         // Not while writes are recorded: a page that was written and then unmapped would count as clean.
-        Assert.False(await machine.Memory.WatchTouchesAsync(default));
+        Assert.False(machine.Memory.WatchTouches(default));
         machine.Memory.StopDirtyTracking();
-        Assert.True(await machine.Memory.WatchTouchesAsync(default));
+        Assert.True(machine.Memory.WatchTouches(default));
     }
 
     /// <summary>A source may go while its pages are sent: who reads them has a pin.</summary>

@@ -30,7 +30,7 @@ internal sealed class DataPlane(World world, SimHost host, SimProcess process) :
 
     public void Beside(Func<Task> work) => process.Begin(work);
 
-    public async Task<IOutgoingTransfer> ConnectAsync(OutgoingRoute route, IGuestMemory memory, CancellationToken cancellation)
+    public async Task<IOutgoingTransfer> ConnectAsync(OutgoingRoute route, IGuestMemory memory, bool looks, CancellationToken cancellation)
     {
         var target = world.HostAt(route.Endpoint.Port);
         await Task.Delay(world.Links.Delay(), process.Clock, cancellation);

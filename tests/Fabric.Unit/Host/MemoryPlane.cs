@@ -55,7 +55,7 @@ internal sealed class MemoryNetwork
 
         public DataEndpoint Endpoint { get; } = new("memory", port);
 
-        public Task<IOutgoingTransfer> ConnectAsync(OutgoingRoute route, IGuestMemory memory, CancellationToken cancellation)
+        public Task<IOutgoingTransfer> ConnectAsync(OutgoingRoute route, IGuestMemory memory, bool looks, CancellationToken cancellation)
         {
             if (_dead || !network._doors.TryGetValue((route.Endpoint.Port, route.Terms.Migration), out var door) || door.Ticket != route.Ticket || door.Owner._dead || door.Take(route.Terms) is not { } stream)
                 throw new FabricException(ErrorCodes.Unreachable, "Nobody lets this source in.");

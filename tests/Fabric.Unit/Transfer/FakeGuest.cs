@@ -80,15 +80,15 @@ internal sealed partial class FakeGuest : IGuestMemory, IDisposable
 
     private int _looks;
 
-    public Task<bool> WatchTouchesAsync(CancellationToken cancellation)
+    public bool WatchTouches(CancellationToken cancellation)
     {
         if (!Watch())
-            return Task.FromResult(false);
+            return false;
         lock (_gate)
         {
             Assert.False(_tracking, "Touches are watched before writes are recorded, or a write could be lost.");
             _touched.Clear();
-            return Task.FromResult(true);
+            return true;
         }
     }
 

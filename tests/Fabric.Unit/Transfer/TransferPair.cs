@@ -62,6 +62,9 @@ internal sealed class TransferPair : IAsyncDisposable, IIncomingHandler
     /// <summary>In which order a pull pushes.</summary>
     public PullPlan Plan { get; init; } = PullPlan.Default;
 
+    /// <summary>Begun before the connections are made; the source's then.</summary>
+    public GuestLook? Look { get; set; }
+
     public Task<Epoch> Accepted => _accepted.Task;
 
     /// <summary>For how long the VM runs when the destination says that it does.</summary>
@@ -90,7 +93,7 @@ internal sealed class TransferPair : IAsyncDisposable, IIncomingHandler
         Await();
         OutgoingChannels channels = await OutgoingConnector.ConnectAsync(Endpoint, Id, Ticket, _bulk, Settings, TimeProvider.System, CancellationToken.None);
         TransferTerms terms = new(Id, Source.PageSize, Source.PageCount, _bulk, _verify, Pack);
-        Outgoing = new OutgoingTransfer(Source, terms, channels, cap, Settings, TimeProvider.System, NullLogger.Instance, resume, Plan);
+        Outgoing = new OutgoingTransfer(Source, terms, channels, cap, Settings, TimeProvider.System, NullLogger.Instance, resume, Plan, Look);
     }
 
     public async Task DisconnectAsync()
