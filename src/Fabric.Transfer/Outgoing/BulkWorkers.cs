@@ -119,7 +119,7 @@ internal sealed class PullJob(PullSource source, PullPace pace, GuestFirst? gues
             int count = source.Claim(sender.Chunk.AsSpan(0, pace.FramePages));
             if (count == 0)
                 return;
-            pace.Sent(sender.SendPages(count, PageFlags.Frozen | PageFlags.Pull, 0));
+            pace.Sent(sender.SendPages(count, PageFlags.Frozen | PageFlags.Pull, 0), count);
             if (guard.IsDue && sender.Channel.TryReadPath(out PathReading path) && guard.Look(path) is { } rate)
                 sender.Channel.PaceAtMost(rate);
         }

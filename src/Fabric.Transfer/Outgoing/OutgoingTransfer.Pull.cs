@@ -50,7 +50,7 @@ public sealed partial class OutgoingTransfer
 
     private async Task PushMissingAsync(PullSource pull, CancellationToken cancellation)
     {
-        var pace = new PullPace(_settings, _memory.PageSize, _workers.Count, _time);
+        var pace = new PullPace(_settings, _workers.Count, _time);
         _guestFirst?.Begin();
         await RunJobAsync(new PullJob(pull, pace, _guestFirst, _time, _life.Ended) { Barrier = Interlocked.Increment(ref _barrier) }, cancellation);
         if (_terms.Verify == VerifyLevel.Full)

@@ -4,12 +4,13 @@ namespace Fabric.Transfer.Outgoing;
 
 /// <summary>
 /// How much the bulk senders take at a time while the guest runs at the destination. A page that bulk has claimed cannot be hurried: a guest that touches it waits for the frame that it is in and for all
-/// that was sent before. So a frame, and what the kernel may hold back behind it, is as long as the wire takes half a millisecond for, and no longer; on a wire so fast that the largest frame passes in less, the
-/// largest. The rate of the wire is measured as it goes, in windows of some milliseconds; until the first is over frames are small. Any thread.
+/// that was sent before. So a frame has as many pages as all senders get through in half a millisecond, and no more, whatever holds them up: the wire, or packing where the wire would not. What the kernel may hold
+/// back behind it is as long as the wire takes as much time for. Where the largest frame passes in less, the largest. Both rates are measured as it goes, in windows of some milliseconds; until the first
+/// is over frames are small. Any thread.
 /// </summary>
 internal sealed class PullPace
 {
-    /// <summary>A frame's time on the wire.</summary>
+    /// <summary>A frame's time.</summary>
     internal static readonly TimeSpan Slice = TimeSpan.FromMicroseconds(500);
 
     /// <summary>Fewer would cost more in frames than they save in waiting.</summary>
@@ -20,23 +21,21 @@ internal sealed class PullPace
 
     private readonly Lock _gate = new();
     private readonly TimeProvider _time;
-    private readonly int _pageSize;
     private readonly int _mostPages;
     private readonly int _mostUnsent;
     private readonly int _connections;
     private long _bytes;
+    private long _sent; // pages
     private long _began;
     private int _pages;
     private int _unsent;
 
     /// <param name="settings">The bounds: <see cref="TransferSettings.PullFramePages"/> and <see cref="TransferSettings.PullUnsentBytes"/>.</param>
-    /// <param name="pageSize">Bytes.</param>
     /// <param name="connections">How many share the wire.</param>
     /// <param name="time">What the windows are measured with.</param>
-    public PullPace(TransferSettings settings, int pageSize, int connections, TimeProvider time)
+    public PullPace(TransferSettings settings, int connections, TimeProvider time)
     {
         _time = time;
-        _pageSize = pageSize;
         _connections = connections;
         _mostPages = Math.Clamp(settings.PullFramePages, 1, Limits.PagesPerFrame);
         _mostUnsent = settings.PullUnsentBytes;
@@ -51,20 +50,21 @@ internal sealed class PullPace
     /// <summary>Bytes that the kernel may hold back on each connection.</summary>
     public int UnsentBytes => Volatile.Read(ref _unsent);
 
-    /// <summary>A frame of so many bytes has left, on whatever connection.</summary>
-    public void Sent(long bytes)
+    /// <summary>A frame has left, on whatever connection.</summary>
+    public void Sent(long bytes, int pages)
     {
         lock (_gate)
         {
             _bytes += bytes;
+            _sent += pages;
             long now = _time.GetTimestamp();
             double seconds = _time.GetElapsedTime(_began, now).TotalSeconds;
             if (seconds < Window.TotalSeconds)
                 return;
-            double slice = _bytes / seconds * Slice.TotalSeconds;
-            _pages = (int)Math.Clamp(slice / _pageSize, Math.Min(LeastPages, _mostPages), _mostPages);
-            _unsent = (int)Math.Clamp(slice / _connections, Math.Min(LeastUnsentBytes, _mostUnsent), _mostUnsent);
-            _bytes = 0;
+            double slices = seconds / Slice.TotalSeconds;
+            _pages = (int)Math.Clamp(_sent / slices, Math.Min(LeastPages, _mostPages), _mostPages);
+            _unsent = (int)Math.Clamp(_bytes / slices / _connections, Math.Min(LeastUnsentBytes, _mostUnsent), _mostUnsent);
+            (_bytes, _sent) = (0, 0);
             _began = now;
         }
     }
