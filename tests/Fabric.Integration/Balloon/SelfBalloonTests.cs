@@ -25,7 +25,7 @@ public sealed class SelfBalloonTests(ITestOutputHelper output)
     [SkippableFact]
     public async Task Free_pages_are_not_sent_by_pre_copy()
     {
-        await using var pair = await BalloonPair.StartAsync(Freed);
+        await using var pair = await BalloonPair.StartAsync(FreedAndCalm);
         await pair.SaysAsync("ORACLE ok");
         long free = await FreeAsync(pair);
         var all = await pair.MoveAsync(new MigrationOptions(MigrationMode.PreCopy));
