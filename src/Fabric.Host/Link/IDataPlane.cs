@@ -21,7 +21,7 @@ public interface IDataPlane : IAsyncDisposable
     DataEndpoint Endpoint { get; }
 
     /// <param name="route">Where to.</param>
-    /// <param name="memory">Not disposed before the transfer is.</param>
+    /// <param name="memory">Its machine may end while the connections are made; then this fails.</param>
     /// <param name="looks">The guest is pulled and nothing is pushed first: the look at it begins with the connecting.</param>
     /// <param name="cancellation">Calls it off.</param>
     Task<IOutgoingTransfer> ConnectAsync(OutgoingRoute route, IGuestMemory memory, bool looks, CancellationToken cancellation);

@@ -28,7 +28,7 @@ public sealed class GuestLook : IAsyncDisposable
     /// <summary>What existed when the recording had begun, once <see cref="Begun"/> has completed.</summary>
     internal PageBitmap Present { get; }
 
-    /// <param name="memory">Not disposed before the look is.</param>
+    /// <param name="memory">Its machine may end at any time; then the look fails.</param>
     /// <param name="touches">False: only writes matter.</param>
     /// <param name="logger">For what goes wrong and stops nobody.</param>
     public static GuestLook Begin(IGuestMemory memory, bool touches, ILogger logger)

@@ -135,11 +135,14 @@ internal sealed class PackingChoice
         /// <summary>The farther it is behind the wire, the rarer: memory that packs a little faster would change nothing.</summary>
         internal bool IsDue(double leaves)
         {
-            double behind = _seconds.IsKnown ? Math.Max(1, _seconds.Value / (AheadShare * leaves)) : 1;
+            double behind = _seconds.IsKnown ? Math.Max(1, Behind(leaves)) : 1;
             return usable && _since * TrialShare >= _cost * behind;
         }
 
-        internal bool KeepsAhead(double leaves) => _seconds.IsKnown && _seconds.Value <= AheadShare * leaves;
+        internal bool KeepsAhead(double leaves) => _seconds.IsKnown && Behind(leaves) <= 1;
+
+        // At most 1: it is open.
+        private double Behind(double leaves) => _seconds.Value / (AheadShare * leaves);
 
         /// <summary>Of a byte, in seconds of the wire; never more than is worth it where packing is free, and without end where it does not keep ahead.</summary>
         internal double Cost(double leaves)
