@@ -14,12 +14,16 @@ namespace Fabric.Daemon.Rehearsals;
 
 /// <summary>
 /// When the rehearsal runs, and after it the compilation of what it did not call: once in an agent's life, as soon as no VM here is in a migration. An agent that took VMs over from an earlier life has
-/// better things to do first.
+/// better things to do first; and a guest that waits for its migration does not wait for the compiler.
 /// </summary>
 internal sealed partial class RehearsalRun : IAsyncDisposable
 {
     private static readonly TimeSpan Look = TimeSpan.FromSeconds(5);
     private const int LooksMost = 100;
+
+    /// <summary>The compiler's time between two looks at the guests.</summary>
+    private static readonly TimeSpan CompileAtOnce = TimeSpan.FromMilliseconds(20);
+    private static readonly TimeSpan LookAtGuests = TimeSpan.FromMilliseconds(250);
 
     // All that an agent's part of a migration consists of.
     private static ImmutableArray<Assembly> Parts =>
@@ -57,15 +61,26 @@ internal sealed partial class RehearsalRun : IAsyncDisposable
         }
 
         if (!waits && await rehearsal.RunAsync(stop))
-            CompileRest(time, stop);
+            await CompileRestAsync(agent, time, stop);
     }
 
-    private void CompileRest(TimeProvider time, CancellationToken stop)
+    private async Task CompileRestAsync(HostAgent agent, TimeProvider time, CancellationToken stop)
     {
         long began = time.GetTimestamp();
         try
         {
-            int methods = EarlyCompilation.Run(Parts, stop);
+            int methods = 0;
+            long looked = began;
+            foreach (int some in EarlyCompilation.Run(Parts))
+            {
+                methods += some;
+                stop.ThrowIfCancellationRequested();
+                if (time.GetElapsedTime(looked) < CompileAtOnce)
+                    continue;
+                await AwaitGuestsAsync(agent, time, stop);
+                looked = time.GetTimestamp();
+            }
+
             LogCompiled(methods, time.GetElapsedTime(began).TotalMilliseconds);
         }
         catch (Exception e) when (e is not (OperationCanceledException or OutOfMemoryException))
@@ -74,6 +89,17 @@ internal sealed partial class RehearsalRun : IAsyncDisposable
             LogNotCompiled(e.Message);
         }
     }
+
+    // The compiler takes a processor; a guest that stands, or waits for its pages, needs it more. While memory is pushed no guest waits.
+    private static async Task AwaitGuestsAsync(HostAgent agent, TimeProvider time, CancellationToken stop)
+    {
+        for (int look = 0; look < LooksMost && (await agent.FactsAsync(-1, TimeSpan.Zero, stop)).Vms.Any(IsWaitedFor); look++)
+            await Task.Delay(LookAtGuests, time, stop);
+    }
+
+    private static bool IsWaitedFor(VmFact vm) =>
+        vm.Outgoing is { Phase: SourcePhase.Converged or SourcePhase.HandingOver or SourcePhase.TokenSent or SourcePhase.HandedOver }
+        || vm.Incoming is { Phase: DestinationPhase.Ready or DestinationPhase.TokenAccepted or DestinationPhase.Pulling };
 
     private static bool IsMoving(VmFact vm) =>
         vm.Outgoing is { Phase: SourcePhase.Pushing or SourcePhase.Converged or SourcePhase.HandingOver or SourcePhase.TokenSent or SourcePhase.HandedOver }

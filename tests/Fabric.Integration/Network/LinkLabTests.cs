@@ -49,7 +49,7 @@ public sealed partial class LinkLabTests(ITestOutputHelper output)
         var last = samples.Last(s => s.Bytes < crossed * 4 / 5);
         double rate = (last.Bytes - first.Bytes) * 8 / TimeProvider.System.GetElapsedTime(first.At, last.At).TotalSeconds;
         output.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{crossed} bytes crossed, {report.Memory.WireBytes} reported, {rate / 1e6:0} Mb/s of {shape.BitsPerSecond / 1e6:0}"));
-        Assert.InRange(rate, 0.75 * shape.BitsPerSecond, 1.02 * shape.BitsPerSecond);
+        Assert.InRange(rate, 0.85 * shape.BitsPerSecond, 1.02 * shape.BitsPerSecond);
     }
 
     private static async Task<long> OperationsAsync(LabCluster lab, VmName name)
