@@ -28,10 +28,12 @@ internal static class EarlyCompilation
     /// is generated to write and read JSON, which the rehearsal does and which would be more than all the rest.
     /// </summary>
     /// <returns>Of each type, how many methods it looked at.</returns>
-    public static IEnumerable<int> Run(IEnumerable<Assembly> assemblies)
+    /// <exception cref="OperationCanceledException">Cancelled; what was compiled stays so.</exception>
+    public static IEnumerable<int> Run(IEnumerable<Assembly> assemblies, CancellationToken cancellation)
     {
         foreach (var type in assemblies.SelectMany(static a => a.GetTypes()).Where(static t => !t.ContainsGenericParameters && !IsJson(t)))
         {
+            cancellation.ThrowIfCancellationRequested();
             int methods = Compile(type, null);
             if (type.IsValueType && type.IsAssignableTo(typeof(IAsyncStateMachine)))
                 methods += Parking(type);

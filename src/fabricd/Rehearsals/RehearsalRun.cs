@@ -71,10 +71,9 @@ internal sealed partial class RehearsalRun : IAsyncDisposable
         {
             int methods = 0;
             long looked = began;
-            foreach (int some in EarlyCompilation.Run(Parts))
+            foreach (int some in EarlyCompilation.Run(Parts, stop))
             {
                 methods += some;
-                stop.ThrowIfCancellationRequested();
                 if (time.GetElapsedTime(looked) < CompileAtOnce)
                     continue;
                 await AwaitGuestsAsync(agent, time, stop);
@@ -102,7 +101,8 @@ internal sealed partial class RehearsalRun : IAsyncDisposable
         || vm.Incoming is { Phase: DestinationPhase.Ready or DestinationPhase.TokenAccepted or DestinationPhase.Pulling };
 
     private static bool IsMoving(VmFact vm) =>
-        vm.Outgoing is { Phase: SourcePhase.Pushing or SourcePhase.Converged or SourcePhase.HandingOver or SourcePhase.TokenSent or SourcePhase.HandedOver }
+        IsWaitedFor(vm)
+        || vm.Outgoing is { Phase: SourcePhase.Pushing }
         || vm.Incoming is { Phase: not (DestinationPhase.Complete or DestinationPhase.Refused or DestinationPhase.Lost) };
 
     [LoggerMessage(Level = LogLevel.Information, Message = "Compiling what the rehearsal did not call of {Methods} methods took {Milliseconds:0} ms")]

@@ -18,7 +18,7 @@ public sealed class EarlyCompilationTests
         _ = Compiled(Before.WaitAsync);
         long late = Compiled(Late.WaitAsync);
 
-        _ = EarlyCompilation.Run([typeof(EarlyCompilationTests).Assembly]).Sum();
+        _ = EarlyCompilation.Run([typeof(EarlyCompilationTests).Assembly], CancellationToken.None).Sum();
 
         // What remains is inlined in a process without tiers, as fabricd is; the process of the tests has them.
         Assert.InRange(Compiled(Early.WaitAsync), 0, late - ByMethod);
@@ -26,12 +26,16 @@ public sealed class EarlyCompilationTests
 
     [Fact]
     public void Every_method_of_the_data_plane_can_be_compiled() =>
-        Assert.InRange(EarlyCompilation.Run([typeof(TransferSettings).Assembly]).Sum(), 500, 5000);
+        Assert.InRange(EarlyCompilation.Run([typeof(TransferSettings).Assembly], CancellationToken.None).Sum(), 500, 5000);
+
+    [Fact]
+    public void It_ends_when_it_is_told_to() =>
+        Assert.Throws<OperationCanceledException>(() => EarlyCompilation.Run([typeof(TransferSettings).Assembly], new CancellationToken(canceled: true)).Sum());
 
     /// <summary>Between two steps whoever compiles can look at the guests, or end.</summary>
     [Fact]
     public void A_step_is_short() =>
-        Assert.InRange(EarlyCompilation.Run([typeof(TransferSettings).Assembly]).Max(), 1, 100);
+        Assert.InRange(EarlyCompilation.Run([typeof(TransferSettings).Assembly], CancellationToken.None).Max(), 1, 100);
 
     private static long Compiled(Func<Task, Task<int>> method)
     {
