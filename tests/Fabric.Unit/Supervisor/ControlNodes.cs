@@ -62,11 +62,12 @@ internal sealed class ControlNodes : IAsyncDisposable
         string url = $"http://{name}-{id:N}:1/";
         var gateway = new ModelGateway(Cluster);
         var journal = new CutJournal(_store);
+        int seed = 3 * (_nodes.Count + 1); // its own: nodes that draw alike in the same millisecond give two migrations the same id
         var members = new MembershipKeeper(
-            _store, new MemberJoins(id, name, url, url), new Probe(this), TimeProvider.System, new Random(1), NullLogger<MembershipKeeper>.Instance, Fast);
-        var router = new ShardRouter(id, () => members.View, PeerOf, new ShardMap(Options.Shards), TimeProvider.System, new Random(1));
+            _store, new MemberJoins(id, name, url, url), new Probe(this), TimeProvider.System, new Random(seed), NullLogger<MembershipKeeper>.Instance, Fast);
+        var router = new ShardRouter(id, () => members.View, PeerOf, new ShardMap(Options.Shards), TimeProvider.System, new Random(seed + 1));
         var here = new ControlPlane(
-            journal, gateway, new HostRegistry(TimeProvider.System), Member.HolderOf(id), TimeProvider.System, new Random(1), Log, Options, router: router);
+            journal, gateway, new HostRegistry(TimeProvider.System), Member.HolderOf(id), TimeProvider.System, new Random(seed + 2), Log, Options, router: router);
         var node = new Node(name, id, members, here, new ClusterPlane(here, router), gateway, journal);
         _nodes[url] = node;
         await members.JoinAsync(CancellationToken.None);
