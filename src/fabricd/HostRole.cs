@@ -67,13 +67,14 @@ internal sealed partial class HostRole : IAsyncDisposable
                     ledgers, new SocketDataPlane(data, links.Actor, transfer, time, logs), machines, time, () => new Random(), new ThreadPoolDispatcher(), logs),
                 cancellation);
             HostAnnouncer? announcer = null;
+            RehearsalRun? rehearsal = null;
             http = await HttpService.StartAsync(
                 [new HttpEndpoint(new IPEndPoint(settings.Listen.Address, state.StickyPort(ConfigKeys.HostListen, settings.Listen.Port)), HttpProtocols.Http2)],
                 settings.Trusted,
                 routes =>
                 {
                     routes.MapAgentApi(agent);
-                    routes.MapHealth([new HealthCheck("registered", () => announcer is null ? "starting" : announcer.Problem)]);
+                    routes.MapHealth([new HealthCheck("registered", () => announcer is null ? "starting" : announcer.Problem), new HealthCheck("rehearsed", () => rehearsal?.Problem)]);
                 },
                 logs,
                 time,
@@ -83,7 +84,7 @@ internal sealed partial class HostRole : IAsyncDisposable
                 name, agent.Incarnation, http.Urls[0], agent.Data, memory, Environment.ProcessorCount, [.. machines.Select(m => m.Kind)], ServiceVersion.Text,
                 settings.Site);
             announcer = new HostAnnouncer(settings.ControlUrls, registration, time, new Random(), logs.CreateLogger<HostAnnouncer>());
-            var rehearsal = settings.Rehearse ? new RehearsalRun(NewRehearsal(settings, state, machines, logs, time), agent, logs.CreateLogger<RehearsalRun>(), time) : null;
+            rehearsal = settings.Rehearse ? new RehearsalRun(NewRehearsal(settings, state, machines, logs, time), agent, logs.CreateLogger<RehearsalRun>(), time) : null;
             return new HostRole(settings, agent, links, machines, http, announcer, rehearsal);
         }
         catch

@@ -35,12 +35,16 @@ internal sealed partial class RehearsalRun : IAsyncDisposable
     private readonly ILogger _log;
     private readonly CancellationTokenSource _stop = new();
     private readonly Task _running;
+    private string? _problem = "its rehearsal has not begun";
 
     public RehearsalRun(Rehearsal rehearsal, HostAgent agent, ILogger log, TimeProvider time)
     {
         _log = log;
         _running = Task.Run(() => RunAsync(rehearsal, agent, time, _stop.Token));
     }
+
+    /// <summary>Why a guest that moves now may stand, or wait, longer than later; null once all that takes part is compiled, and while the rehearsal is put off. For the readiness check. Any thread.</summary>
+    public string? Problem => Volatile.Read(ref _problem);
 
     public async ValueTask DisposeAsync()
     {
@@ -51,18 +55,39 @@ internal sealed partial class RehearsalRun : IAsyncDisposable
 
     private async Task RunAsync(Rehearsal rehearsal, HostAgent agent, TimeProvider time, CancellationToken stop)
     {
-        // An agent that has started tells of every VM that it found.
-        bool waits = (await agent.FactsAsync(-1, TimeSpan.Zero, stop)).Vms.Count > 0;
-        for (int look = 0; waits && look < LooksMost; look++)
+        try
+        {
+            if (!await IsQuietAsync(agent, time, stop))
+                return;
+            Tell("its rehearsal is under way");
+            if (!await rehearsal.RunAsync(stop))
+                return;
+            Tell("what its rehearsal did not call is being compiled");
+            await CompileRestAsync(agent, time, stop);
+        }
+        finally
+        {
+            Tell(null);
+        }
+    }
+
+    // An agent that has started tells of every VM that it found.
+    private async Task<bool> IsQuietAsync(HostAgent agent, TimeProvider time, CancellationToken stop)
+    {
+        if ((await agent.FactsAsync(-1, TimeSpan.Zero, stop)).Vms.Count == 0)
+            return true;
+        Tell(null);
+        for (int look = 0; look < LooksMost; look++)
         {
             await Task.Delay(Look, time, stop);
-            var facts = await agent.FactsAsync(-1, TimeSpan.Zero, stop);
-            waits = facts.Vms.Any(IsMoving);
+            if (!(await agent.FactsAsync(-1, TimeSpan.Zero, stop)).Vms.Any(IsMoving))
+                return true;
         }
 
-        if (!waits && await rehearsal.RunAsync(stop))
-            await CompileRestAsync(agent, time, stop);
+        return false;
     }
+
+    private void Tell(string? problem) => Volatile.Write(ref _problem, problem);
 
     private async Task CompileRestAsync(HostAgent agent, TimeProvider time, CancellationToken stop)
     {

@@ -2,6 +2,7 @@ using System.Globalization;
 using System.Text.Json;
 using Fabric.Benchmarks.Compare;
 using Fabric.Benchmarks.Lab;
+using Fabric.Benchmarks.Moving;
 using Fabric.Core;
 
 namespace Fabric.Benchmarks.Paper;
@@ -39,6 +40,7 @@ public static class PaperP1
         var lab = await LabCluster.StartAsync(hosts: 2, link.Shape, TimeProvider.System, cancellation, PaperOrders.Environment);
         try
         {
+            await AgentLog.CompiledAsync(lab.Cluster, TimeProvider.System, cancellation);
             await MeasureAsync(lab, guest, tables, sets, report, talk, cancellation);
         }
         finally
