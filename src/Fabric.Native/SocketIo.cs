@@ -17,6 +17,7 @@ public readonly record struct PathReading(TimeSpan RoundTrip, TimeSpan ShortestR
 /// </summary>
 public static unsafe partial class SocketIo
 {
+    private const int MessageEndOfRecord = 0x80;
     private const int MessageWaitAll = 0x100;
     private const int MessageNoSignal = 0x4000;
     private const int MessageMore = 0x8000;
@@ -31,6 +32,8 @@ public static unsafe partial class SocketIo
     private const int TcpInfoOption = 11;
     private const int TcpCongestion = 13;
     private const int TcpNotSentLowWater = 25;
+    private const nuint OutQueue = 0x5411; // TIOCOUTQ, alias SIOCOUTQ (tcp(7))
+    private const short PollIn = 1;
 
     /// <summary>Makes calls on the descriptor block, but for no longer than <paramref name="sliceMilliseconds"/> without progress.</summary>
     /// <exception cref="Core.FabricException">native: not a socket.</exception>
@@ -106,6 +109,43 @@ public static unsafe partial class SocketIo
     }
 
     /// <summary>
+    /// One gathered send of no more than <paramref name="most"/> bytes, which the kernel sends by themselves: it does not put more behind them into one burst. Otherwise as
+    /// <see cref="Send"/>.
+    /// </summary>
+    public static long SendBurst(int descriptor, SocketIoVectors areas, int most)
+    {
+        ArgumentNullException.ThrowIfNull(areas);
+        ArgumentOutOfRangeException.ThrowIfLessThan(most, 1);
+        var shortened = areas.Shorten(most);
+        MessageHeader message = new() { Vectors = areas.Head, VectorCount = (nuint)shortened.Count };
+        // SAFETY: as in Send.
+        nint moved = Libc.SendMessage(descriptor, &message, MessageNoSignal | MessageEndOfRecord);
+        long error = moved < 0 ? Marshal.GetLastPInvokeError() : 0;
+        areas.Restore(shortened);
+        if (moved < 0)
+            return -error;
+        areas.Advance(moved);
+        return moved;
+    }
+
+    /// <summary>Bytes of a TCP socket that were sent and not acknowledged, or not even sent; 0 where the kernel does not say.</summary>
+    public static int Outstanding(int descriptor)
+    {
+        int bytes = 0;
+        // SAFETY: the kernel writes one int.
+        return Libc.Ioctl(descriptor, OutQueue, &bytes) < 0 ? 0 : bytes;
+    }
+
+    /// <summary>Returns when there is something to read, when the peer is gone, or when the time is over: to some tens of microseconds, as timers go.</summary>
+    public static void AwaitInput(int descriptor, TimeSpan most)
+    {
+        LinuxCalls.PollDescriptor wait = new() { Descriptor = descriptor, Events = PollIn };
+        TimeSpec time = new() { Seconds = (long)most.TotalSeconds, Nanoseconds = most.Ticks % TimeSpan.TicksPerSecond * 100 };
+        // SAFETY: both live on this frame for the duration of the call.
+        _ = Libc.PollWithin(&wait, 1, &time, 0);
+    }
+
+    /// <summary>
     /// One scattered receive that waits for all of it; strikes off what came. Returns the bytes moved, 0 when the peer closed, or a negative errno.
     /// </summary>
     public static long Receive(int descriptor, SocketIoVectors areas)
@@ -123,6 +163,13 @@ public static unsafe partial class SocketIo
             return -Marshal.GetLastPInvokeError();
         areas.Advance(moved);
         return moved;
+    }
+
+    [StructLayout(LayoutKind.Sequential)]
+    internal struct TimeSpec
+    {
+        internal long Seconds;
+        internal long Nanoseconds;
     }
 
     // struct msghdr of 64-bit Linux; the compiler pads as C does.
@@ -167,6 +214,12 @@ public static unsafe partial class SocketIo
 
     private static partial class Libc
     {
+        [LibraryImport("libc", EntryPoint = "ioctl", SetLastError = true)]
+        internal static partial int Ioctl(int descriptor, nuint request, int* value);
+
+        [LibraryImport("libc", EntryPoint = "ppoll", SetLastError = true)]
+        internal static partial int PollWithin(LinuxCalls.PollDescriptor* descriptors, nuint count, TimeSpec* timeout, nint mask);
+
         [LibraryImport("libc", EntryPoint = "sendmsg", SetLastError = true)]
         internal static partial nint SendMessage(int descriptor, MessageHeader* message, int flags);
 

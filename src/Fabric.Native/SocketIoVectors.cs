@@ -55,6 +55,29 @@ public sealed class SocketIoVectors
         _end++;
     }
 
+    /// <summary>Shortens the list to its first bytes; <see cref="Restore"/> undoes it, before anything else is done with the list.</summary>
+    /// <param name="most">Bytes, at least 1.</param>
+    /// <returns>How many areas there are, and what was cut off the last one.</returns>
+    internal (int Count, nint Cut) Shorten(long most)
+    {
+        for (int i = _first; i < _end; i++)
+        {
+            nint length = _words[(2 * i) + 1];
+            if (length < most)
+            {
+                most -= length;
+                continue;
+            }
+
+            _words[(2 * i) + 1] = (nint)most;
+            return (i + 1 - _first, length - (nint)most);
+        }
+
+        return (Count, 0);
+    }
+
+    internal void Restore((int Count, nint Cut) shortened) => _words[(2 * (_first + shortened.Count - 1)) + 1] += shortened.Cut;
+
     /// <summary>Strikes off what the kernel moved.</summary>
     internal void Advance(long bytes)
     {

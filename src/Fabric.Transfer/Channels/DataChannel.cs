@@ -32,6 +32,7 @@ internal sealed class DataChannel : IDisposable
     private ulong _receiveSequence;
 
     private long _bytesSent;
+    private int _burst;
     private long _bytesReceived;
     private bool _disposed;
 
@@ -73,6 +74,19 @@ internal sealed class DataChannel : IDisposable
 
     /// <summary>Bytes a second that the kernel sends at most; 0: no such limit.</summary>
     public void PaceAtMost(long bytesPerSecond) => SocketIo.PaceAtMost(_descriptor, bytesPerSecond);
+
+    /// <summary>What the kernel sends at a time at most, whatever else is waiting; 0: as much as it likes. Any thread.</summary>
+    public int BurstBytes
+    {
+        get => Volatile.Read(ref _burst);
+        set => Volatile.Write(ref _burst, value);
+    }
+
+    /// <summary>Bytes that were sent and not acknowledged yet.</summary>
+    public int OutstandingBytes => SocketIo.Outstanding(_descriptor);
+
+    /// <summary>Returns when the peer has sent something, or after that time.</summary>
+    public void AwaitInput(TimeSpan most) => SocketIo.AwaitInput(_descriptor, most);
 
     public bool TryReadPath(out PathReading path) => SocketIo.TryReadPath(_descriptor, out path);
 
@@ -230,7 +244,7 @@ internal sealed class DataChannel : IDisposable
         long began = _time.GetTimestamp();
         while (_outAreas.Bytes > 0)
         {
-            long moved = SocketIo.Send(_descriptor, _outAreas, more);
+            long moved = BurstBytes is > 0 and var burst ? SocketIo.SendBurst(_descriptor, _outAreas, burst) : SocketIo.Send(_descriptor, _outAreas, more);
             if (moved < 0 && moved is not (-Errno.TryAgain or -Errno.Interrupted))
                 throw Broken(-moved);
             if (_outAreas.Bytes > 0 && _time.GetElapsedTime(began) > _frameDeadline)

@@ -1,5 +1,4 @@
 using Fabric.Core;
-using Fabric.Native;
 using Fabric.Transfer.Channels;
 using Fabric.Wire.Data;
 
@@ -101,15 +100,14 @@ internal sealed class DigestJob(PageBitmap present) : BulkJob
 
 /// <summary>
 /// The pull phase's bulk: what is left, in the order that <see cref="PullSource"/> keeps. Pages are claimed as late as can be: when the link's cap lets this sender send, and no more
-/// than <see cref="PullPace"/> says; no faster than the path takes without a queue (<see cref="QueueGuard"/>); and at first behind the guest (<see cref="GuestFirst"/>).
+/// than <see cref="PullPace"/> says; no faster than the path takes without a queue (<see cref="GuardedPath"/>); and at first behind the guest (<see cref="GuestFirst"/>).
 /// </summary>
 /// <param name="guest">Null where wanted pages go alone, as in the literature: there bulk never stands back.</param>
-internal sealed class PullJob(PullSource source, PullPace pace, GuestFirst? guest, TimeProvider time, CancellationToken ended) : BulkJob
+internal sealed class PullJob(PullSource source, PullPace pace, GuardedPath path, GuestFirst? guest, CancellationToken ended) : BulkJob
 {
     public override void Run(PageSender sender)
     {
         int unsent = 0;
-        QueueGuard guard = new(time);
         while (true)
         {
             guest?.AwaitCalm(ended);
@@ -120,8 +118,7 @@ internal sealed class PullJob(PullSource source, PullPace pace, GuestFirst? gues
             if (count == 0)
                 return;
             pace.Sent(sender.SendPages(count, PageFlags.Frozen | PageFlags.Pull, 0), count);
-            if (guard.IsDue && sender.Channel.TryReadPath(out PathReading path) && guard.Look(path) is { } rate)
-                sender.Channel.PaceAtMost(rate);
+            path.Look();
         }
     }
 }

@@ -22,6 +22,7 @@ public sealed partial class OutgoingTransfer
 
     // Set once by the flow (or, on resume, before TermsAccepted is acted on) and then used by the urgent thread and the bulk senders.
     private volatile PullSource? _pull;
+    private volatile GuardedPath? _path;
     private PageBitmap? _missing;
     private PageBitmap? _said; // missing pages that the destination was told of while the guest still ran here
     private PageBitmap? _hot; // of the missing pages; none is known on resume
@@ -51,8 +52,9 @@ public sealed partial class OutgoingTransfer
     private async Task PushMissingAsync(PullSource pull, CancellationToken cancellation)
     {
         var pace = new PullPace(_settings, _workers.Count, _time);
+        GuardedPath path = _path = new(_channels.Bulk, _channels.Urgent, _time);
         _guestFirst?.Begin();
-        await RunJobAsync(new PullJob(pull, pace, _guestFirst, _time, _life.Ended) { Barrier = Interlocked.Increment(ref _barrier) }, cancellation);
+        await RunJobAsync(new PullJob(pull, pace, path, _guestFirst, _life.Ended) { Barrier = Interlocked.Increment(ref _barrier) }, cancellation);
         if (_terms.Verify == VerifyLevel.Full)
             await RunJobAsync(new DigestJob(_present) { Barrier = Interlocked.Increment(ref _barrier) }, cancellation);
     }
@@ -182,6 +184,9 @@ public sealed partial class OutgoingTransfer
     /// <summary>A quarter of a millisecond at 1 Gb/s.</summary>
     private const int PieceAhead = 8;
 
+    /// <summary>Between two looks at what is under way: a page's time at 1 Gb/s, as far as timers go.</summary>
+    private static readonly TimeSpan PauseAhead = TimeSpan.FromMicroseconds(60);
+
     // A fault is seldom alone: the block of 8 pages that it lies in goes with it, in a frame of its own behind it. Most of what a guest touches in its first moments lies so, and so do
     // the queues of virtio devices, which the loading of the device state goes over before anything is pushed.
     private const int NeighbourShift = 3;
@@ -209,6 +214,13 @@ public sealed partial class OutgoingTransfer
         {
             if (left > 0 && !_channels.Urgent.HasInput)
             {
+                // What the kernel has taken no want can overtake.
+                if (_path is { } path && _channels.Urgent.OutstandingBytes > path.AheadBytes)
+                {
+                    _channels.Urgent.AwaitInput(PauseAhead);
+                    continue;
+                }
+
                 left = SendAhead(_pull!, ahead, left, pages);
                 continue;
             }

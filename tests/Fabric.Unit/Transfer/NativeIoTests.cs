@@ -1,3 +1,5 @@
+using System.Net;
+using System.Net.Sockets;
 using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
 using Fabric.Native;
@@ -53,5 +55,51 @@ public sealed class NativeIoTests
         Assert.Equal(0x9800, Marshal.ReadIntPtr(areas.Head));
         areas.Advance(0x800);
         Assert.Equal((0, 0L), (areas.Count, areas.Bytes));
+    }
+
+    /// <summary>Bursts end where areas do not; what arrives is what the areas hold, and what is under way is counted.</summary>
+    [Fact]
+    public async Task A_list_is_sent_in_bursts()
+    {
+        using Socket listener = new(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp);
+        listener.Bind(new IPEndPoint(IPAddress.Loopback, 0));
+        listener.Listen();
+        using Socket sender = new(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp);
+        await sender.ConnectAsync(listener.LocalEndPoint!);
+        using Socket receiver = await listener.AcceptAsync();
+        int descriptor = (int)sender.SafeHandle.DangerousGetHandle();
+        byte[] data = GC.AllocateArray<byte>(20_000, pinned: true);
+        new Random(1).NextBytes(data);
+        nint first = Marshal.UnsafeAddrOfPinnedArrayElement(data, 0);
+        SocketIoVectors areas = new(3);
+        areas.Add(first + 10_000, 10_000);
+        areas.Add(first, 7_000);
+        areas.Add(first + 9_000, 1);
+        List<long> bursts = [];
+        while (areas.Bytes > 0 && bursts.Count < 10)
+            bursts.Add(SocketIo.SendBurst(descriptor, areas, 4_096));
+        Assert.Equal([4_096, 4_096, 4_096, 4_096, 617], bursts);
+        Assert.InRange(SocketIo.Outstanding(descriptor), 0, 17_001);
+        byte[] received = new byte[17_001];
+        for (int have = 0; have < received.Length;)
+            have += await receiver.ReceiveAsync(received.AsMemory(have));
+        Assert.Equal([.. data[10_000..], .. data[..7_000], data[9_000]], received);
+    }
+
+    [Fact]
+    public async Task Input_ends_the_waiting_for_it()
+    {
+        using Socket listener = new(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp);
+        listener.Bind(new IPEndPoint(IPAddress.Loopback, 0));
+        listener.Listen();
+        using Socket sender = new(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp);
+        await sender.ConnectAsync(listener.LocalEndPoint!);
+        using Socket receiver = await listener.AcceptAsync();
+        int descriptor = (int)receiver.SafeHandle.DangerousGetHandle();
+        SocketIo.AwaitInput(descriptor, TimeSpan.FromMicroseconds(60));
+        Assert.Equal(0, receiver.Available);
+        await sender.SendAsync(new byte[1]);
+        SocketIo.AwaitInput(descriptor, TimeSpan.FromMinutes(10));
+        Assert.Equal(1, receiver.Available);
     }
 }

@@ -65,6 +65,76 @@ public sealed class QueueGuardTests
         Assert.InRange(path.MedianQueueSeconds, 0, 0.001);
     }
 
+    /// <summary>What the guest wants has the way, and what it no longer wants is bulk's at once: a limit that had to grow by its own steps would need a second for it.</summary>
+    [Fact]
+    public void What_the_urgent_connection_leaves_is_used_at_once()
+    {
+        Path path = new(Gigabit, 0) { UrgentRate = Gigabit * 0.7 };
+        path.Run(seconds: 0.2);
+        path.Begin();
+        path.Run(seconds: 0.5);
+        Assert.InRange(path.UsedShare, 0.9, 1.0);
+        Assert.InRange(path.MedianQueueSeconds, 0, 0.001);
+        path.UrgentRate = 0;
+        path.Run(seconds: 0.05);
+        path.Begin();
+        path.Run(seconds: 0.1);
+        Assert.InRange(path.UsedShare, 0.9, 1.0);
+    }
+
+    /// <summary>Two senders, of which one waits for a processor: in a queue on the wire both would stand.</summary>
+    [Fact]
+    public void A_queue_in_which_not_all_stand_is_none()
+    {
+        var time = new ManualTime();
+        QueueGuard guard = new(connections: 2, time);
+        TimeSpan shortest = TimeSpan.FromMicroseconds(60);
+        long limit = 0;
+        for (int window = 0; window < 100; window++)
+        {
+            time.Advance(QueueGuard.Window);
+            PathReading late = new(TimeSpan.FromMilliseconds(10), shortest, TimeSpan.FromMilliseconds(1), 500_000L * window);
+            PathReading prompt = new(TimeSpan.FromMicroseconds(80), shortest, TimeSpan.FromMicroseconds(20), 500_000L * window);
+            Assert.Equal(0, guard.Look([late, prompt], 0));
+        }
+
+        for (int window = 100; window < 102; window++)
+        {
+            time.Advance(QueueGuard.Window);
+            PathReading both = new(TimeSpan.FromMilliseconds(10), shortest, TimeSpan.FromMilliseconds(1), 500_000L * window);
+            limit = guard.Look([both, both], 0);
+        }
+
+        Assert.InRange(limit, 1, 100_000_000);
+    }
+
+    /// <summary>On a fast path all connections alike may wait so long for processors; on a slower one nothing but a queue takes it.</summary>
+    [Theory]
+    [InlineData(Gigabit, true)]
+    [InlineData(Gigabit * 10, false)]
+    public void What_is_a_queue_on_a_slow_path_is_none_on_a_fast_one(double rate, bool limited)
+    {
+        var time = new ManualTime();
+        QueueGuard guard = new(connections: 2, time);
+        long limit = 0;
+        for (int window = 0; window < 10; window++)
+        {
+            time.Advance(QueueGuard.Window);
+            PathReading path = new(TimeSpan.FromMicroseconds(800), TimeSpan.FromMicroseconds(10), TimeSpan.FromMicroseconds(80), (long)(window * rate / 2 * QueueGuard.Window.TotalSeconds));
+            limit = guard.Look([path, path], 0);
+        }
+
+        Assert.Equal(limited, limit > 0);
+    }
+
+    [Fact]
+    public void Only_a_slow_connection_that_is_held_back_sends_in_small_bursts()
+    {
+        Assert.Equal(0, QueueGuard.BurstAt(0));
+        Assert.InRange(QueueGuard.BurstAt((long)Gigabit / 2), 4096, 32 * 1024);
+        Assert.Equal(0, QueueGuard.BurstAt((long)Gigabit * 5));
+    }
+
     [Fact]
     public void A_queue_of_others_does_not_starve_the_connection()
     {
@@ -92,14 +162,13 @@ public sealed class QueueGuardTests
     public void A_limit_that_nothing_reaches_is_lifted()
     {
         var time = new ManualTime();
-        QueueGuard guard = new(time);
+        QueueGuard guard = new(connections: 1, time);
         List<long> limits = [];
         for (int window = 0; window < 1000; window++)
         {
             time.Advance(QueueGuard.Window);
             double trip = window is > 2 and < 6 ? 0.01 : 60e-6;
-            if (guard.Look(new PathReading(TimeSpan.FromSeconds(trip), TimeSpan.FromSeconds(60e-6), TimeSpan.FromSeconds(20e-6), 500_000L * window)) is { } limit)
-                limits.Add(limit);
+            limits.Add(guard.Look([new PathReading(TimeSpan.FromSeconds(trip), TimeSpan.FromSeconds(60e-6), TimeSpan.FromSeconds(20e-6), 500_000L * window)], 0));
         }
 
         Assert.Equal(0, limits[^1]);
@@ -145,18 +214,20 @@ public sealed class QueueGuardTests
         private long _ticks;
         private double _queue;
         private double _tokens;
-        private double _delivered;
+        private double _delivered; // of bulk
+        private double _urgentSent;
+        private double _urgentQueue; // of the queue
         private double _smoothed = BaseSeconds;
         private double _deviation;
         private double _stoodFor; // in seconds, what was under way when both ends last lost their processors
         private double _stoodBytes;
-        private double _beganDelivered;
+        private double _began; // bytes of both
         private long _beganTicks;
 
         public Path(double rate, int bucket)
         {
             (Rate, _bucket, _tokens) = (rate, bucket, bucket);
-            _guard = new QueueGuard(this);
+            _guard = new QueueGuard(connections: 1, this);
         }
 
         public double Rate { get; set; }
@@ -165,15 +236,20 @@ public sealed class QueueGuardTests
 
         public double OthersQueueBytes { get; init; }
 
+        /// <summary>What the urgent connection sends, in bytes a second.</summary>
+        public double UrgentRate { get; set; }
+
         /// <summary>Of the time, in spells of <see cref="BusySpell"/> seconds, neither end has a processor.</summary>
         public double BusyShare { get; init; }
 
         /// <summary>Bytes a second; 0: none.</summary>
         public double Limit { get; private set; }
 
-        public double UsedShare => (_delivered - _beganDelivered) / ((_ticks - _beganTicks) / 1e7 * Rate);
+        public double UsedShare => (Passed - _began) / ((_ticks - _beganTicks) / 1e7 * Rate);
 
         public double MedianQueueSeconds => _queues.Order().ElementAt(_queues.Count / 2);
+
+        private double Passed => _delivered + _urgentSent - _urgentQueue;
 
         public override long TimestampFrequency => 10_000_000;
 
@@ -181,7 +257,7 @@ public sealed class QueueGuardTests
 
         public void Begin()
         {
-            (_beganDelivered, _beganTicks) = (_delivered, _ticks);
+            (_began, _beganTicks) = (Passed, _ticks);
             _queues.Clear();
         }
 
@@ -193,19 +269,33 @@ public sealed class QueueGuardTests
                 bool busy = _ticks / 1e7 % BusySpell < BusyShare * BusySpell;
                 double room = Math.Max(0, StandingBytes - _queue);
                 if (!busy)
-                    _queue += Limit > 0 ? Math.Min(Limit * Step, room) : room;
+                    Fill(Limit > 0 ? Math.Min(Limit * Step, room) : room);
                 _tokens = Math.Min(_bucket, _tokens + (Rate * Step));
                 double served = busy ? 0 : Math.Min(_queue, _bucket > 0 ? _tokens : Rate * Step);
                 _tokens -= served;
-                _queue -= served;
-                _delivered += served;
+                Serve(served);
                 Sample(busy, served);
                 _queues.Add(_queue / Rate);
                 if (!Guarded || !_guard.IsDue)
                     continue;
-                if (_guard.Look(new PathReading(TimeSpan.FromSeconds(_smoothed), TimeSpan.FromSeconds(BaseSeconds), TimeSpan.FromSeconds(_deviation), (long)_delivered)) is { } limit)
-                    Limit = limit;
+                Limit = _guard.Look([new PathReading(TimeSpan.FromSeconds(_smoothed), TimeSpan.FromSeconds(BaseSeconds), TimeSpan.FromSeconds(_deviation), (long)_delivered)], (long)_urgentSent);
             }
+        }
+
+        private void Fill(double bulk)
+        {
+            _queue += bulk + (UrgentRate * Step);
+            _urgentSent += UrgentRate * Step;
+            _urgentQueue += UrgentRate * Step;
+        }
+
+        // Both wait in one queue, mixed.
+        private void Serve(double bytes)
+        {
+            double urgent = _queue > 0 ? bytes * _urgentQueue / _queue : 0;
+            _queue -= bytes;
+            _urgentQueue -= urgent;
+            _delivered += bytes - urgent;
         }
 
         // As the kernel does (RFC 6298), with a sample in every step in which something arrives.
