@@ -13,7 +13,7 @@ internal sealed class WireMeter
 
     /// <summary>Seconds.</summary>
     private const double Short = 0.05;
-    private const double MostRise = 4;
+    private const double MostRise = 10;
 
     /// <summary>Bytes a second; 0 until something could be measured.</summary>
     public double Rate { get; private set; }

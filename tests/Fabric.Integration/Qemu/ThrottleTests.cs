@@ -10,7 +10,7 @@ namespace Fabric.Integration.Qemu;
 
 /// <summary>
 /// A real guest that is held back. What the kernel was told is read from the threads themselves; that it works is seen in the guest, which writes a letter after each pass over its memory:
-/// the same number of passes must take several times as long. Fifty times it is on an idle host; on a busy one a guest that is free is slow, too.
+/// the same number of passes must take more than three times as long. Fifty times it is on an idle host; on a busy one a guest that is free is slow, too.
 /// </summary>
 [Collection("qemu")]
 public sealed class ThrottleTests(ITestOutputHelper output)
@@ -22,12 +22,15 @@ public sealed class ThrottleTests(ITestOutputHelper output)
     {
         await using var bench = new QemuBench();
         var machine = await bench.BootAsync(bench.BootBlockVm("slow", Accelerator.Tcg));
-        var free = await PassesAsync(machine);
+        var free = await PassesAsync(machine, Passes);
         await SetAsync(machine, 2);
         Assert.Single(Limited(machine));
-        var held = await PassesAsync(machine);
-        output.WriteLine($"{Passes} passes: {free.TotalMilliseconds:0} ms free, {held.TotalMilliseconds:0} ms at 2 %");
-        Assert.True(held > 3 * free, $"{held.TotalMilliseconds} ms at 2 %, {free.TotalMilliseconds} ms free");
+        long held = await PassesWithinAsync(machine, 3 * free);
+        output.WriteLine($"{Passes} passes in {free.TotalMilliseconds:0} ms free, {held} in three times as long at 2 %");
+        Assert.InRange(held, 0, Passes - 1);
+        // It is not stopped; but on a host that is a guest itself, whose processors are taken away while the kernel counts on, it was seen to get far less than 2 %.
+        var slow = await PassesAsync(machine, 1);
+        output.WriteLine($"one more pass after {slow.TotalMilliseconds:0} ms at 2 %");
 
         // It answers all the same: the limit's period is what QEMU's main loop may have to wait for a lock.
         var clock = Stopwatch.StartNew();
@@ -73,12 +76,19 @@ public sealed class ThrottleTests(ITestOutputHelper output)
         }
     }
 
-    private static async Task<TimeSpan> PassesAsync(IMachine machine)
+    private static async Task<TimeSpan> PassesAsync(IMachine machine, int passes)
     {
         long before = new FileInfo(machine.ConsoleLog).Length;
         var clock = Stopwatch.StartNew();
-        await QemuBench.EventuallyAsync(() => new FileInfo(machine.ConsoleLog).Length >= before + Passes, "the guest made its passes");
+        await QemuBench.EventuallyAsync(() => new FileInfo(machine.ConsoleLog).Length >= before + passes, "the guest made its passes");
         return clock.Elapsed;
+    }
+
+    private static async Task<long> PassesWithinAsync(IMachine machine, TimeSpan time)
+    {
+        long before = new FileInfo(machine.ConsoleLog).Length;
+        await Task.Delay(time, TimeProvider.System, CancellationToken.None);
+        return new FileInfo(machine.ConsoleLog).Length - before;
     }
 
     /// <summary>Threads of the machine with the deadline policy (field 41 of their stat lines, 39 behind the name).</summary>
