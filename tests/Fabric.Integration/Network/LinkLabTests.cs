@@ -15,6 +15,7 @@ namespace Fabric.Integration.Network;
 public sealed partial class LinkLabTests(ITestOutputHelper output)
 {
     private static readonly TimeSpan Period = TimeSpan.FromMilliseconds(20);
+    private static readonly TimeSpan Stretch = TimeSpan.FromMilliseconds(100);
 
     /// <summary>
     /// All pages of a whole migration cross the source's link, and no faster than it is. The proof of "no faster" would hold for a laboratory that nothing crosses: the
@@ -44,12 +45,29 @@ public sealed partial class LinkLabTests(ITestOutputHelper output)
         Assert.InRange(crossed, report.Memory.WireBytes, report.Memory.WireBytes * 1.05);
         Assert.True(report.Memory.WireBytes > 100 * ByteSize.Mebi, $"Only {report.Memory.WireBytes} bytes were to be sent.");
 
-        // Between a fifth and four fifths of the way: neither the bucket that is full at first nor the end counts.
-        var first = samples.First(s => s.Bytes > crossed / 5);
-        var last = samples.Last(s => s.Bytes < crossed * 4 / 5);
-        double rate = (last.Bytes - first.Bytes) * 8 / TimeProvider.System.GetElapsedTime(first.At, last.At).TotalSeconds;
-        output.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{crossed} bytes crossed, {report.Memory.WireBytes} reported, {rate / 1e6:0} Mb/s of {shape.BitsPerSecond / 1e6:0}"));
-        Assert.InRange(rate, 0.85 * shape.BitsPerSecond, 1.02 * shape.BitsPerSecond);
+        // Between a fifth and four fifths of the way: neither the bucket that is full at first nor the end counts. The link's rate is what most tenths of a second carry: a machine
+        // that stands still for 0.2 s (seen: agents stopped for 0.15 s) takes a tenth from the mean and nothing from them.
+        double[] rates = [.. Rates([.. samples.Where(s => s.Bytes > crossed / 5 && s.Bytes < crossed * 4 / 5)])];
+        (double median, double mean) = (rates.Order().ElementAt(rates.Length / 2), rates.Average());
+        string each = string.Join(' ', rates.Select(r => (r / 1e6).ToString("0", CultureInfo.InvariantCulture)));
+        output.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{crossed} bytes crossed, {report.Memory.WireBytes} reported, {median / 1e6:0} Mb/s of {shape.BitsPerSecond / 1e6:0} (mean {mean / 1e6:0}): {each}"));
+        Assert.InRange(median, 0.9 * shape.BitsPerSecond, 1.02 * shape.BitsPerSecond);
+        Assert.InRange(mean, 0.75 * shape.BitsPerSecond, 1.02 * shape.BitsPerSecond);
+    }
+
+    /// <summary>In bit/s, of stretches of a tenth of a second and more.</summary>
+    private static IEnumerable<double> Rates((long At, long Bytes)[] samples)
+    {
+        var from = samples[0];
+        foreach (var sample in samples)
+        {
+            var took = TimeProvider.System.GetElapsedTime(from.At, sample.At);
+            if (took >= Stretch)
+            {
+                yield return (sample.Bytes - from.Bytes) * 8 / took.TotalSeconds;
+                from = sample;
+            }
+        }
     }
 
     private static async Task<long> OperationsAsync(LabCluster lab, VmName name)
