@@ -50,7 +50,7 @@ public sealed partial class ClientGapRun(ClientGapOptions options, TimeProvider 
             link += string.Create(CultureInfo.InvariantCulture, $", moves limited to {most * 8 / 1e6:0} Mb/s");
         return new ClientGapResult(
             $"{BenchReport.Machine($"{options.Guest.Accelerator}")}, {link}",
-            $"{ByteSize.Format(options.Guest.MemoryBytes)}, {options.Guest.Append}", options.Moves, _samples, late, lab.Left);
+            $"{ByteSize.Format(options.Guest.MemoryBytes)}, {(options.DownloadBytes is { } filled ? $"iPXE with {ByteSize.Format(filled)} downloaded" : options.Guest.Append)}", options.Moves, _samples, late, lab.Left);
     }
 
     [GeneratedRegex(@"(?<count>\d+) frames that came after its stop were sent after it", RegexOptions.ExplicitCapture, matchTimeoutMilliseconds: 1000)]
@@ -59,15 +59,19 @@ public sealed partial class ClientGapRun(ClientGapOptions options, TimeProvider 
     private async Task PlayAsync(LabCluster lab, CancellationToken cancellation)
     {
         var address = lab.Lab.NextGuest();
-        var spec = options.Guest with { Nics = [new NicSpec(LinkLab.Bridge)], Append = $"{options.Guest.Append} {LinkLab.GuestOption(address)}" };
+        using var server = options.DownloadBytes is { } bytes ? new DownloadServer(lab.Lab.OwnAddress, bytes) : null;
+        var spec = options.Guest with { Nics = [new NicSpec(LinkLab.Bridge)], Append = server?.CommandsFor(address) ?? $"{options.Guest.Append} {LinkLab.GuestOption(address)}" };
         HostName[] hosts = [.. lab.Cluster.Hosts.Select(HostName.Parse)];
         await lab.Client.CreateVmAsync(new CreateVmRequest(spec, hosts[0]), cancellation);
-        var record = new GuestRecord(lab.Cluster, spec.Name);
-        var streams = new List<GuestStream>();
+        var record = server is null ? new GuestRecord(lab.Cluster, spec.Name) : null;
+        var streams = new List<ClientStream>();
         try
         {
-            foreach (var kind in Enum.GetValues<StreamKind>())
-                streams.Add(await GuestStream.OpenAsync(kind, address, BootWithin, time, cancellation));
+            if (server is not null)
+                streams.Add(await server.AcceptAsync(BootWithin, time, cancellation));
+            else
+                foreach (var kind in GuestStream.Kinds)
+                    streams.Add(await GuestStream.OpenAsync(kind, address, BootWithin, time, cancellation));
             for (int move = 0; move < options.Moves; move++)
                 await MoveAsync(lab, record, (hosts[move % 2], hosts[(move + 1) % 2]), move, streams, cancellation);
         }
@@ -77,19 +81,19 @@ public sealed partial class ClientGapRun(ClientGapOptions options, TimeProvider 
         }
     }
 
-    private async Task MoveAsync(LabCluster lab, GuestRecord record, (HostName From, HostName To) way, int move, List<GuestStream> streams, CancellationToken cancellation)
+    private async Task MoveAsync(LabCluster lab, GuestRecord? record, (HostName From, HostName To) way, int move, List<ClientStream> streams, CancellationToken cancellation)
     {
         streams.ForEach(static s => s.Forget());
         await Task.Delay(Calm, time, cancellation);
         var calm = streams.ConvertAll(static s => s.LongestGap);
         streams.ForEach(static s => s.Forget());
         var mode = options.Modes[move % options.Modes.Count];
-        record.ReadFrom(way.From);
-        int beats = record.Log.Beats.Count;
+        record?.ReadFrom(way.From);
+        int beats = record?.Log.Beats.Count ?? 0;
         var report = await lab.MoveAsync(options.Guest.Name, way.To, new MigrationOptions(mode) { BandwidthBytesPerSecond = options.Bandwidth }, cancellation);
         foreach (var stream in streams)
             await GoesOnAsync(stream, way.To, cancellation);
-        double guest = await GuestGapAsync(record, beats, way, cancellation);
+        double? guest = record is null ? null : await GuestGapAsync(record, beats, way, cancellation);
         double downtime = report.DowntimeMs ?? throw new FabricException(ErrorCodes.Corrupt, "The migration's record has no downtime.");
         for (int i = 0; i < streams.Count; i++)
         {
@@ -119,7 +123,7 @@ public sealed partial class ClientGapRun(ClientGapOptions options, TimeProvider 
     }
 
     /// <summary>A gap that has not ended is not measured: the stream must have gone on for a while.</summary>
-    private async Task GoesOnAsync(GuestStream stream, HostName at, CancellationToken cancellation)
+    private async Task GoesOnAsync(ClientStream stream, HostName at, CancellationToken cancellation)
     {
         long began = time.GetTimestamp();
         for (long before = stream.Received; stream.Received < before + NumbersAfter; await Task.Delay(Period, time, cancellation))

@@ -7,26 +7,16 @@ using Fabric.Core;
 
 namespace Fabric.Benchmarks.ClientGap;
 
-/// <summary>What goes over a stream.</summary>
-public enum StreamKind
-{
-    /// <summary>The guest sends a number every millisecond; the client only listens.</summary>
-    Ticks,
-
-    /// <summary>The client sends a number every millisecond and gets it back; up to <see cref="GuestStream.WindowMost"/> are under way.</summary>
-    Echo,
-
-    /// <summary>The client sends a number, waits for it to come back, and sends the next one a millisecond later: one frame is under way.</summary>
-    Ask,
-}
-
 /// <summary>
 /// One connection that lives through many moves. The numbers that come must be unbroken: a guest that was set back, ran twice or was started anew cannot send them so.
 /// </summary>
-public sealed class GuestStream : IDisposable
+public sealed class GuestStream : ClientStream
 {
     /// <summary>Numbers that an echo may be behind before the client waits.</summary>
     public const int WindowMost = 4096;
+
+    /// <summary>What the test guest serves.</summary>
+    public static readonly IReadOnlyList<StreamKind> Kinds = [StreamKind.Ticks, StreamKind.Echo, StreamKind.Ask];
 
     private const int EchoPort = 7000;
     private const int TickPort = 7001;
@@ -36,23 +26,15 @@ public sealed class GuestStream : IDisposable
     private static readonly TimeSpan SilenceMost = TimeSpan.FromSeconds(30);
     private static readonly TimeSpan Pause = TimeSpan.FromMilliseconds(1);
 
-    private readonly Lock _gate = new();
-    private readonly TimeProvider _time;
     private readonly Socket _socket;
     private readonly SemaphoreSlim _window;
     private readonly ManualResetEventSlim _ends = new();
     private readonly List<Thread> _threads = [];
-    private long _received; // under _gate, as the next three
-    private long _lastAt;
-    private TimeSpan _longest;
-    private string? _failure;
 
     private GuestStream(StreamKind kind, Socket socket, TimeProvider time)
+        : base(kind, time)
     {
-        Kind = kind;
         _socket = socket;
-        _time = time;
-        _lastAt = time.GetTimestamp();
         _window = new SemaphoreSlim(kind == StreamKind.Ask ? 1 : WindowMost);
         Start(Read);
         if (kind != StreamKind.Ticks)
@@ -63,41 +45,6 @@ public sealed class GuestStream : IDisposable
             var thread = new Thread(body) { IsBackground = true, Name = $"{kind} {body.Method.Name}", Priority = ThreadPriority.AboveNormal };
             _threads.Add(thread);
             thread.Start();
-        }
-    }
-
-    public StreamKind Kind { get; }
-
-    /// <summary>Numbers that came.</summary>
-    public long Received
-    {
-        get
-        {
-            lock (_gate)
-                return _received;
-        }
-    }
-
-    /// <summary>Why the stream is over, or null while it goes on.</summary>
-    public string? Failure
-    {
-        get
-        {
-            lock (_gate)
-                return _failure;
-        }
-    }
-
-    /// <summary>The longest time without a number since the last <see cref="Forget"/>, one that still lasts included.</summary>
-    public TimeSpan LongestGap
-    {
-        get
-        {
-            lock (_gate)
-            {
-                var now = _time.GetElapsedTime(_lastAt);
-                return now > _longest ? now : _longest;
-            }
         }
     }
 
@@ -128,14 +75,7 @@ public sealed class GuestStream : IDisposable
         }
     }
 
-    /// <summary>Begins a new measurement.</summary>
-    public void Forget()
-    {
-        lock (_gate)
-            (_longest, _lastAt) = (TimeSpan.Zero, _time.GetTimestamp());
-    }
-
-    public void Dispose()
+    protected override void Dispose(bool disposing)
     {
         _ends.Set();
         _socket.Dispose();
@@ -180,15 +120,7 @@ public sealed class GuestStream : IDisposable
 
     private void Came(int numbers)
     {
-        lock (_gate)
-        {
-            var gap = _time.GetElapsedTime(_lastAt);
-            if (gap > _longest)
-                _longest = gap;
-            _lastAt = _time.GetTimestamp();
-            _received += numbers;
-        }
-
+        Count(numbers);
         if (Kind != StreamKind.Ticks)
             _window.Release(numbers);
     }
@@ -213,9 +145,5 @@ public sealed class GuestStream : IDisposable
         }
     }
 
-    private void Fail(Exception error)
-    {
-        lock (_gate)
-            _failure ??= _ends.IsSet ? "It was closed." : error.Message;
-    }
+    private void Fail(Exception error) => Fail(_ends.IsSet ? "It was closed." : error.Message);
 }
