@@ -144,16 +144,7 @@ public sealed class MembershipKeeperTests : IAsyncLifetime
     private static Task SeesAsync(MembershipKeeper who, MembershipKeeper whom, MemberState state) =>
         UntilAsync(() => who.View.Find(whom.Node)?.State == state, $"the view says {state}");
 
-    private static async Task UntilAsync(Func<bool> holds, string what)
-    {
-        using var deadline = new CancellationTokenSource(Deadline);
-        while (!holds())
-        {
-            if (deadline.IsCancellationRequested)
-                throw new TimeoutException($"It did not come true: {what}.");
-            await Task.Delay(TimeSpan.FromMilliseconds(5), TimeProvider.System, CancellationToken.None);
-        }
-    }
+    private static Task UntilAsync(Func<bool> condition, string what) => Eventually.HoldsAsync(condition, () => what, Deadline);
 
     /// <summary>Who can reach whom. It counts probes, so that a test can wait for some to have failed.</summary>
     private sealed class CutNetwork

@@ -32,12 +32,7 @@ public sealed class RehearsalRunTests : IDisposable
         // A failure may be quicker than this look.
         if (succeeds)
             Assert.Contains("rehearsal", run.Problem, StringComparison.Ordinal);
-        using var deadline = new CancellationTokenSource(Deadline);
-        while (run.Problem is { } problem)
-        {
-            Assert.False(deadline.IsCancellationRequested, problem);
-            await Task.Delay(TimeSpan.FromMilliseconds(20), TimeProvider.System, CancellationToken.None);
-        }
+        await Eventually.HoldsAsync(() => run.Problem is null, () => run.Problem ?? "it is ready", Deadline);
     }
 
     private Task<HostAgent> AgentAsync()

@@ -124,13 +124,5 @@ public sealed class BalloonLoanTests : IDisposable
         await UntilAsync(() => home.Balloon!.Target == Full, $"the guest on {home.Where} has its memory ({string.Join(' ', home.Balloon!.Orders)})");
     }
 
-    private static async Task UntilAsync(Func<bool> condition, string what)
-    {
-        long began = TimeProvider.System.GetTimestamp();
-        while (!condition())
-        {
-            Assert.True(TimeProvider.System.GetElapsedTime(began) < Deadline, $"Not within {Deadline}: {what}.");
-            await Task.Delay(TimeSpan.FromMilliseconds(2), TimeProvider.System);
-        }
-    }
+    private static Task UntilAsync(Func<bool> condition, string what) => Eventually.HoldsAsync(condition, () => what, Deadline);
 }

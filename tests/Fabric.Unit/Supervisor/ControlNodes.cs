@@ -81,15 +81,7 @@ internal sealed class ControlNodes : IAsyncDisposable
 
     public static Task UntilAsync(Func<Task<bool>> condition, string what) => UntilAsync(condition, () => what);
 
-    public static async Task UntilAsync(Func<Task<bool>> condition, Func<string> what)
-    {
-        using var deadline = new CancellationTokenSource(Deadline);
-        while (!await condition())
-        {
-            Assert.False(deadline.IsCancellationRequested, $"Not within {Deadline.TotalSeconds} s: {what()}");
-            await Task.Delay(TimeSpan.FromMilliseconds(5), TimeProvider.System, CancellationToken.None);
-        }
-    }
+    public static Task UntilAsync(Func<Task<bool>> condition, Func<string> what) => Eventually.HoldsAsync(condition, what, Deadline);
 
     public static async Task<MigrationReport> EndOfAsync(Node node, string id)
     {
