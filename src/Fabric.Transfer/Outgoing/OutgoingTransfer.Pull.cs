@@ -23,6 +23,7 @@ public sealed partial class OutgoingTransfer
     // Set once by the flow (or, on resume, before TermsAccepted is acted on) and then used by the urgent thread and the bulk senders.
     private volatile PullSource? _pull;
     private volatile GuardedPath? _path;
+    private Task? _bulk; // from when the destination has said that the guest runs there, or on resume from when the pull is served
     private PageBitmap? _missing;
     private PageBitmap? _said; // missing pages that the destination was told of while the guest still ran here
     private PageBitmap? _hot; // of the missing pages; none is known on resume
@@ -36,7 +37,8 @@ public sealed partial class OutgoingTransfer
         PullSource pull = _pull ?? throw new InvalidOperationException("No pull was agreed: FinishStoppedAsync(Pull) comes first.");
         try
         {
-            await PushMissingAsync(pull, cancellation);
+            _bulk ??= PushMissingAsync(pull, CancellationToken.None);
+            await _bulk.WaitAsync(cancellation);
         }
         catch (FabricException) when (_pullDone.Task.IsCompletedSuccessfully)
         {

@@ -159,6 +159,9 @@ public sealed partial class OutgoingTransfer : IOutgoingTransfer
         SendControl(FrameKind.Token, (ulong)epoch.Value);
         (RunningBody said, long runs) = await _life.WithinAsync(_running.Task, _settings.AnswerDeadline, "The destination's word that the VM runs", cancellation);
         Volatile.Write(ref _resumeMicroseconds, (long)said.Resume.TotalMicroseconds);
+        // Whoever asked writes down first that the VM is over there, and then lets the pull be served: bulk does not wait for a disk.
+        if (_pull is { } pull)
+            _bulk = PushMissingAsync(pull, CancellationToken.None); // its end is the transfer's
         return Math.Max(runs, sent);
     }
 
@@ -168,6 +171,7 @@ public sealed partial class OutgoingTransfer : IOutgoingTransfer
         await _ping.DisposeAsync();
         _life.End();
         await (_ahead ?? Task.CompletedTask).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+        await (_bulk ?? Task.CompletedTask).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
         await Task.Factory.StartNew(_life.Dispose, CancellationToken.None, TaskCreationOptions.LongRunning, TaskScheduler.Default);
         _channels.Dispose();
         _workers.Dispose();
