@@ -82,6 +82,9 @@ internal sealed partial class DemoRun(Invocation run, DemoOptions options)
         try
         {
             await BootAsync(client, consoles, image, cancellation);
+            // What a move takes of an agent that is still starting up is another figure.
+            _state.Stage = "the hosts rehearse a migration";
+            await cluster.WaitUntilReadyAsync(cancellation);
             int number = 0;
             foreach (var move in DemoPlan.Moves)
             {

@@ -28,7 +28,7 @@ public sealed partial class ClientGapRun(ClientGapOptions options, TimeProvider 
         long late = 0;
         try
         {
-            await AgentLog.CompiledAsync(lab.Cluster, time, cancellation);
+            await lab.Cluster.WaitUntilReadyAsync(cancellation);
             await PlayAsync(lab, cancellation);
             late = lab.Cluster.Hosts.Sum(host => lab.Cluster.LogLines(host, LogLinesMost).Sum(static line => LateFrames().Match(line) is { Success: true } found
                 ? long.Parse(found.Groups["count"].Value, CultureInfo.InvariantCulture)

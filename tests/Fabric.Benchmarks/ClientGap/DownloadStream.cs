@@ -1,4 +1,4 @@
-// A guest that is iPXE: firmware with a TCP of its own, a few thousand instructions in all. Without KVM the destination's QEMU translates what a Linux guest runs for a tenth of a second,
+// A guest that is iPXE: firmware with a TCP of its own, in one loop that polls. Without KVM the destination's QEMU is busy for a tenth of a second with translating what a Linux guest runs,
 // whoever moves it; of this guest it has little to translate, so that what its client waits for is the move.
 //
 //      iPXE                              DownloadServer, in a namespace that is neither host's
@@ -54,10 +54,8 @@ public sealed class DownloadServer : IDisposable
         {
             while (true)
             {
-                var guest = await _listener.AcceptAsync(either.Token);
-                if (await ServeAsync(guest, either.Token))
+                if (await ServeAsync(await _listener.AcceptAsync(either.Token), either.Token) is { } guest)
                     return new DownloadStream(guest, time);
-                guest.Dispose();
             }
         }
         catch (OperationCanceledException) when (!cancellation.IsCancellationRequested)
@@ -68,25 +66,46 @@ public sealed class DownloadServer : IDisposable
 
     public void Dispose() => _listener.Dispose();
 
-    /// <summary>True: the guest waits for numbers. False: it closed the connection.</summary>
-    private async Task<bool> ServeAsync(Socket guest, CancellationToken cancellation)
+    /// <summary>The connection on which the guest waits for numbers; null: it was closed, and the guest begins anew or the deadline comes.</summary>
+    private async Task<Socket?> ServeAsync(Socket guest, CancellationToken cancellation)
     {
-        while (await RequestAsync(guest, cancellation) is { } request)
+        Socket? unused = guest;
+        try
         {
-            bool numbers = request.StartsWith("GET /numbers ", StringComparison.Ordinal);
-            await SayAsync(guest, numbers ? NumbersMost : _noiseBytes, cancellation);
-            if (numbers)
-                return true;
-            byte[] chunk = new byte[ChunkBytes];
-            for (long left = _noiseBytes; left > 0; left -= ChunkBytes)
+            while (await RequestAsync(guest, cancellation) is { } request)
             {
-                _noise.NextBytes(chunk);
-                for (var rest = chunk.AsMemory(0, (int)Math.Min(left, ChunkBytes)); rest.Length > 0;)
-                    rest = rest[await guest.SendAsync(rest, cancellation)..];
+                bool numbers = request.StartsWith("GET /numbers ", StringComparison.Ordinal);
+                await SayAsync(guest, numbers ? NumbersMost : _noiseBytes, cancellation);
+                if (numbers)
+                {
+                    unused = null;
+                    return guest;
+                }
+
+                await SendNoiseAsync(guest, cancellation);
             }
         }
+        catch (SocketException)
+        {
+            // As if it had been closed.
+        }
+        finally
+        {
+            unused?.Dispose();
+        }
 
-        return false;
+        return null;
+    }
+
+    private async Task SendNoiseAsync(Socket guest, CancellationToken cancellation)
+    {
+        byte[] chunk = new byte[ChunkBytes];
+        for (long left = _noiseBytes; left > 0; left -= ChunkBytes)
+        {
+            _noise.NextBytes(chunk);
+            for (var rest = chunk.AsMemory(0, (int)Math.Min(left, ChunkBytes)); rest.Length > 0;)
+                rest = rest[await guest.SendAsync(rest, cancellation)..];
+        }
     }
 
     private static async Task SayAsync(Socket guest, long bytes, CancellationToken cancellation) => await guest.SendAsync(

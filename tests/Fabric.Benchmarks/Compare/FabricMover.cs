@@ -176,7 +176,7 @@ public sealed class FabricMover(LinkLab? lab, TimeProvider time) : IMover, IAsyn
         var cluster = LocalCluster.Create(options, time, new Random());
         _cluster = cluster;
         await cluster.StartAsync(cancellation);
-        await AgentLog.CompiledAsync(cluster, time, cancellation);
+        await cluster.WaitUntilReadyAsync(cancellation);
         return cluster;
     }
 

@@ -2,7 +2,6 @@ using System.Globalization;
 using System.Text.Json;
 using Fabric.Benchmarks.Compare;
 using Fabric.Benchmarks.Lab;
-using Fabric.Benchmarks.Moving;
 using Fabric.Core;
 
 namespace Fabric.Benchmarks.Paper;
@@ -40,7 +39,7 @@ public static class PaperP1
         var lab = await LabCluster.StartAsync(hosts: 2, link.Shape, TimeProvider.System, cancellation, PaperOrders.Environment);
         try
         {
-            await AgentLog.CompiledAsync(lab.Cluster, TimeProvider.System, cancellation);
+            await lab.Cluster.WaitUntilReadyAsync(cancellation);
             await MeasureAsync(lab, guest, tables, sets, report, talk, cancellation);
         }
         finally
