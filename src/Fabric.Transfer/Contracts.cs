@@ -74,11 +74,11 @@ public interface IOutgoingTransfer : IAsyncDisposable
 
     /// <summary>
     /// Sends the run token. Call only after the ledger holds <c>token-sent</c>. Returns when the destination said that the VM runs: the clock's
-    /// time stamp since when it runs, at the latest. An exception means <em>unknown</em>: only the supervisor can find out.
+    /// time stamp since when it runs, at the latest. After a <see cref="HandOverKind.Pull"/> hand-over what is missing is pushed from then on. An exception means <em>unknown</em>: only the supervisor can find out.
     /// </summary>
     Task<long> PassTokenAsync(Epoch epoch, CancellationToken cancellation);
 
-    /// <summary>After a <see cref="HandOverKind.Pull"/> hand-over: answers wanted pages and pushes the others until the destination has all.</summary>
+    /// <summary>After a <see cref="HandOverKind.Pull"/> hand-over: wanted pages are answered, the others pushed; returns when the destination has all.</summary>
     Task ServePullAsync(CancellationToken cancellation);
 }
 

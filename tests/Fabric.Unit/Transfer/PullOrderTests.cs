@@ -65,9 +65,9 @@ public sealed class PullOrderTests
         pair.Source.BeforeScan = scan => pair.Source.GuestWrite(scan switch { 0 => 200, 1 => 1500, _ => 1800 }, 2);
         await pair.Outgoing.PushRoundAsync(default);
         await pair.FinishAsync(HandOverKind.Pull);
-        await pair.TokenAsync();
         List<long> installed = [];
         pair.Destination.WhenInstalled = run => installed.Add(run.First);
+        await pair.TokenAsync();
         await pair.Outgoing.ServePullAsync(default);
         await pair.Running;
         Assert.Equal(expected, installed);
@@ -88,9 +88,9 @@ public sealed class PullOrderTests
         // Asked for once more when the stop is near: what is known by then stays known.
         await pair.Outgoing.PrepareFinishAsync(HandOverKind.Pull, default);
         await pair.FinishAsync(HandOverKind.Pull);
-        await pair.TokenAsync();
         List<long> installed = [];
         pair.Destination.WhenInstalled = run => installed.Add(run.First);
+        await pair.TokenAsync();
         await pair.Outgoing.ServePullAsync(default);
         await pair.Running;
         Assert.Equal([700, 3, 1500], installed);

@@ -63,8 +63,7 @@ public sealed class PullTests
         Fill(pair.Source, 3);
         await pair.ConnectAsync();
         await pair.FinishAsync(HandOverKind.Pull);
-        await pair.TokenAsync();
-        // Nothing is pushed before ServePullAsync: only the read brings page 18. Page 17 is a hole at the source: zeros.
+        // Nothing is pushed before the token: only the read brings page 18. Page 17 is a hole at the source: zeros.
         Assert.Equal(pair.Source.Peek(18), await Task.Run(() => pair.Destination.GuestRead(18)));
         pair.Destination.GuestGiveBack(18);
         UInt128 again = await Task.Run(() => pair.Destination.GuestRead(18));
@@ -75,6 +74,7 @@ public sealed class PullTests
     /// <summary>
     /// The guest gives the page back and touches it again before the installer has noted that it arrived. The fault thread, which took that
     /// second fault while the page still counted as missing, cannot answer it; without the installer's second look the guest would wait for ever.
+    /// Before the token, when nothing comes but what is asked for.
     /// </summary>
     [Fact(Timeout = 60 * Second)]
     public async Task A_page_given_back_and_touched_again_while_it_is_being_installed_does_not_leave_the_guest_waiting()
@@ -83,7 +83,6 @@ public sealed class PullTests
         Fill(pair.Source, 3);
         await pair.ConnectAsync();
         await pair.FinishAsync(HandOverKind.Pull);
-        await pair.TokenAsync();
         TaskCompletionSource<UInt128> again = new(TaskCreationOptions.RunContinuationsAsynchronously);
         int installs = 0;
         pair.Destination.WhenInstalled = run =>
@@ -100,6 +99,21 @@ public sealed class PullTests
         // What this first reader sees depends on whether it runs before or after the page was given back.
         await Task.Factory.StartNew(() => pair.Destination.GuestRead(18), TaskCreationOptions.LongRunning);
         Assert.Equal(pair.Source.Peek(17), await again.Task.WaitAsync(TimeSpan.FromSeconds(30)));
+    }
+
+    /// <summary>The wire is not idle while the source writes down that the guest runs elsewhere.</summary>
+    [Fact(Timeout = 60 * Second)]
+    public async Task Bulk_begins_with_the_word_that_the_guest_runs()
+    {
+        await using TransferPair pair = new(2000);
+        Fill(pair.Source, 3);
+        await pair.ConnectAsync();
+        await pair.FinishAsync(HandOverKind.Pull);
+        await pair.TokenAsync();
+        await pair.Running;
+        Assert.Empty(pair.Differences());
+        await pair.Outgoing.ServePullAsync(default);
+        Assert.True(pair.Outgoing.Snapshot().Verified);
     }
 
     /// <summary>As after a push: few pages are missing, the guest wants them all at once, and the destination is done and gone before the source begins to serve.</summary>

@@ -36,7 +36,6 @@ public sealed class WorkingSetTests
         pair.Source.GuestGiveBack(4101);
         await pair.FinishAsync(HandOverKind.Pull);
         Assert.Equal(2, pair.Pull.MissingCount);
-        await pair.TokenAsync();
         foreach (long page in read.Where(p => p is not 501 and not 4100).Append(7))
             Assert.Equal(pair.Source.Peek(page), pair.Destination.GuestRead(page));
         await EndsWholeWithoutFaultsAsync(pair);
@@ -63,7 +62,6 @@ public sealed class WorkingSetTests
         await pair.FinishAsync(HandOverKind.Pull);
         Assert.InRange(pair.Pull.MissingCount, Few / 3, Few - 2);
         Assert.True(pair.Pull.Missing.Bit(Few - 300));
-        await pair.TokenAsync();
         foreach (long page in new[] { Few - 100, Few - 500 })
             Assert.Equal(pair.Source.Peek(page), pair.Destination.GuestRead(page));
         await EndsWholeWithoutFaultsAsync(pair);
@@ -89,7 +87,6 @@ public sealed class WorkingSetTests
         pair.Source.GuestWrite(Few - 300, 2);
         await pair.FinishAsync(HandOverKind.Pull);
         Assert.True(pair.Pull.Missing.Bit(Few - 300));
-        await pair.TokenAsync();
         Assert.Equal(pair.Source.Peek(Few - 100), pair.Destination.GuestRead(Few - 100));
         await EndsWholeWithoutFaultsAsync(pair);
     }
@@ -144,7 +141,6 @@ public sealed class WorkingSetTests
         await pair.Outgoing.PrepareFinishAsync(HandOverKind.Pull, default);
         await pair.FinishAsync(HandOverKind.Pull);
         Assert.InRange(pair.Pull.MissingCount, Pages / 2, Pages - lone.Length);
-        await pair.TokenAsync();
         foreach (long page in lone)
             Assert.Equal(pair.Source.Peek(page), pair.Destination.GuestRead(page));
         Assert.Equal(0, pair.Incoming.Snapshot().NetworkFaults ?? 0);
@@ -163,10 +159,11 @@ public sealed class WorkingSetTests
         await pair.Outgoing.PrepareFinishAsync(HandOverKind.Pull, default);
     }
 
-    /// <summary>Nothing that the guest has touched here until now had to be asked for, and what is pulled after that makes it whole.</summary>
+    /// <summary>Nothing that was touched here until now, before the token, when nothing comes by itself, had to be asked for; and what is pulled after that makes the guest whole.</summary>
     private static async Task EndsWholeWithoutFaultsAsync(TransferPair pair)
     {
         Assert.Equal(0, pair.Incoming.Snapshot().NetworkFaults ?? 0);
+        await pair.TokenAsync();
         await pair.Outgoing.ServePullAsync(default);
         await pair.Running;
         Assert.Empty(pair.Differences());
