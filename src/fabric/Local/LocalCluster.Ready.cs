@@ -11,14 +11,12 @@ public sealed partial class LocalCluster
     private static readonly TimeSpan ReadinessPause = TimeSpan.FromMilliseconds(100);
 
     /// <summary>
-    /// Waits until every host's readiness check (<c>/readyz</c>) says yes: it is registered, and its rehearsal and the compilation behind it are over (docs/decisions/0004-rehearsal.md). A guest that is moved before
+    /// Waits until every host's readiness check (<c>/readyz</c>) has said yes: it is registered, and its rehearsal and the compilation behind it are over (docs/decisions/0004-rehearsal.md). A guest that is moved before
     /// stands some milliseconds longer.
     /// </summary>
     /// <exception cref="FabricException">deadline-exceeded: a host is not ready; the message has what it says.</exception>
     public async Task WaitUntilReadyAsync(CancellationToken cancellation)
     {
-        using var deadline = new CancellationTokenSource(_options.StartWithin, _time);
-        using var either = CancellationTokenSource.CreateLinkedTokenSource(cancellation, deadline.Token);
         using var http = new HttpClient(new SocketsHttpHandler { ConnectTimeout = ReadinessDeadline, UseProxy = false, AllowAutoRedirect = false })
         {
             DefaultRequestVersion = HttpVersion.Version20, // an agent speaks nothing else
@@ -26,18 +24,39 @@ public sealed partial class LocalCluster
             Timeout = ReadinessDeadline,
             MaxResponseContentBufferSize = ReadinessBytesMost,
         };
-        foreach (string host in Hosts)
+        int asked = 0;
+        string answer = "it has not been asked";
+        await UntilAsync(
+            async token =>
+            {
+                for (; asked < Hosts.Count; asked++)
+                {
+                    (bool ready, answer) = await AskAsync(Hosts[asked], http, token);
+                    if (!ready)
+                        return false;
+                }
+
+                return true;
+            },
+            ReadinessPause,
+            () => new FabricException(
+                ErrorCodes.DeadlineExceeded, $"Host '{Hosts[asked]}' was not ready within {_options.StartWithin.TotalSeconds:0} s: {answer}. The end of its log:\n{LogTail(Hosts[asked])}"),
+            cancellation);
+    }
+
+    /// <summary>Asks again and again, for as long as a step of the start may take; then throws what <paramref name="late"/> makes.</summary>
+    private async Task UntilAsync(Func<CancellationToken, Task<bool>> holds, TimeSpan pause, Func<FabricException> late, CancellationToken cancellation)
+    {
+        using var deadline = new CancellationTokenSource(_options.StartWithin, _time);
+        using var either = CancellationTokenSource.CreateLinkedTokenSource(cancellation, deadline.Token);
+        try
         {
-            string answer = "it has not been asked";
-            try
-            {
-                for (bool ready = false; !ready; await Task.Delay(ReadinessPause, _time, either.Token))
-                    (ready, answer) = await AskAsync(host, http, either.Token);
-            }
-            catch (OperationCanceledException) when (!cancellation.IsCancellationRequested)
-            {
-                throw new FabricException(ErrorCodes.DeadlineExceeded, $"Host '{host}' was not ready within {_options.StartWithin.TotalSeconds:0} s: {answer}. The end of its log:\n{LogTail(host)}");
-            }
+            while (!await holds(either.Token))
+                await Task.Delay(pause, _time, either.Token);
+        }
+        catch (OperationCanceledException) when (!cancellation.IsCancellationRequested)
+        {
+            throw late();
         }
     }
 

@@ -190,49 +190,39 @@ public sealed partial class LocalCluster
 
     private async Task<ReadyFile> WaitForReadyAsync(string member, ProcessHandle process, CancellationToken cancellation)
     {
-        using var deadline = new CancellationTokenSource(_options.StartWithin, _time);
-        using var either = CancellationTokenSource.CreateLinkedTokenSource(cancellation, deadline.Token);
-        try
-        {
-            while (true)
+        ReadyFile? found = null;
+        await UntilAsync(
+            _ =>
             {
                 bool ended = process.HasExited;
                 if (ReadyFile.Read(StateOf(member)) is { } ready && ready.Pid == process.Identity.ProcessId)
-                    return ready;
-                if (ended)
+                    found = ready;
+                else if (ended)
                     throw new FabricException(ErrorCodes.MachineFailed, $"fabricd of '{member}' ended before it served. The end of its log:\n{LogTail(member)}", $"All of it: {MemberConfig.Log(Directory, member)}");
-                await Task.Delay(TimeSpan.FromMilliseconds(25), _time, either.Token);
-            }
-        }
-        catch (OperationCanceledException) when (!cancellation.IsCancellationRequested)
-        {
-            throw new FabricException(
-                ErrorCodes.DeadlineExceeded, $"fabricd of '{member}' did not serve within {_options.StartWithin.TotalSeconds:0} s. The end of its log:\n{LogTail(member)}", $"All of it: {MemberConfig.Log(Directory, member)}");
-        }
+                return Task.FromResult(found is not null);
+            },
+            TimeSpan.FromMilliseconds(25),
+            () => new FabricException(
+                ErrorCodes.DeadlineExceeded, $"fabricd of '{member}' did not serve within {_options.StartWithin.TotalSeconds:0} s. The end of its log:\n{LogTail(member)}", $"All of it: {MemberConfig.Log(Directory, member)}"),
+            cancellation);
+        return found!;
     }
 
     private async Task WaitForHostsAsync(CancellationToken cancellation)
     {
-        using var deadline = new CancellationTokenSource(_options.StartWithin, _time);
-        using var either = CancellationTokenSource.CreateLinkedTokenSource(cancellation, deadline.Token);
         using var client = new ControlClient(ApiUrl);
         IReadOnlyList<string> missing = Hosts;
-        try
-        {
-            while (true)
+        await UntilAsync(
+            async token =>
             {
-                var ready = (await client.HostsAsync(either.Token)).Where(h => h.State == "ready").Select(h => h.Name.Value).ToHashSet(StringComparer.Ordinal);
+                var ready = (await client.HostsAsync(token)).Where(h => h.State == "ready").Select(h => h.Name.Value).ToHashSet(StringComparer.Ordinal);
                 missing = [.. Hosts.Where(h => !ready.Contains(h))];
-                if (missing.Count == 0)
-                    return;
-                await Task.Delay(TimeSpan.FromMilliseconds(100), _time, either.Token);
-            }
-        }
-        catch (OperationCanceledException) when (!cancellation.IsCancellationRequested)
-        {
-            throw new FabricException(
-                ErrorCodes.DeadlineExceeded, $"Not all hosts registered within {_options.StartWithin.TotalSeconds:0} s: {string.Join(", ", missing)}. The end of the log of '{missing[0]}':\n{LogTail(missing[0])}");
-        }
+                return missing.Count == 0;
+            },
+            TimeSpan.FromMilliseconds(100),
+            () => new FabricException(
+                ErrorCodes.DeadlineExceeded, $"Not all hosts registered within {_options.StartWithin.TotalSeconds:0} s: {string.Join(", ", missing)}. The end of the log of '{missing[0]}':\n{LogTail(missing[0])}"),
+            cancellation);
     }
 
     private async Task EndAsync(string member, bool kill, CancellationToken cancellation)
