@@ -154,6 +154,16 @@ public sealed class PageBitmap
         }
     }
 
+    /// <summary>Clears the bits that <see cref="KeepCrowded"/> keeps.</summary>
+    public void KeepLone(int lone)
+    {
+        foreach (ref ulong word in _words.AsSpan())
+        {
+            if (BitOperations.PopCount(word) > lone)
+                word = 0;
+        }
+    }
+
     /// <summary>The first set page at or after <paramref name="from"/>, or -1.</summary>
     public long NextSet(long from) => Next(from, 0);
 

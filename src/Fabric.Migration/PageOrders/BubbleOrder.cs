@@ -154,6 +154,13 @@ internal sealed class BubbleOrder : IPageOrder
         return count;
     }
 
+    public int ClaimHot(Span<long> pages)
+    {
+        int count = TakeRecent(pages);
+        pages[..count].Sort(); // of several maps
+        return count;
+    }
+
     private bool IsBackward(int turn) => _shape.Dual && turn > 0 && (turn & 1) == 1;
 
     private void PlacePivot(long page)

@@ -19,6 +19,11 @@ public interface IPageOrder
     void WentAlong(long first, long last);
 
     /// <summary>
+    /// As <see cref="Claim"/>, but only pages that the guest is likely to want though it did not ask for them, the likeliest first: for whoever sends them out of turn. 0 if none of them is left.
+    /// </summary>
+    int ClaimHot(Span<long> pages);
+
+    /// <summary>
     /// Claims the next pages in the map: clears them atomically, and returns those that this call cleared, at most as many as fit, ascending from the
     /// front of <paramref name="pages"/>. They may be several runs from different places. 0 only if no page is left.
     /// </summary>

@@ -28,14 +28,12 @@ public sealed record PullPlan(PageOrder Order = PageOrder.DualMulti, int Pivots 
     /// <summary>Makes the order for one pull phase. Reads the maps once; all memory is taken here.</summary>
     /// <param name="remaining">What the destination lacks. The order clears what it claims in it; others may, too.</param>
     /// <param name="spare">A map of the same length that nobody else uses any more: it is overwritten. Null: one is made if it is needed.</param>
-    /// <param name="hot">Pages that the guest is known to be about to use: they go first. Not written to while the order lives. Null: none known.</param>
+    /// <param name="hot">Pages that the guest is known to be about to use: they go first, those of the first map before the others. Not written to while the order lives. Null: none known.</param>
     /// <param name="history">For the LRU variants; the others ignore it. Not added to while the order lives. Null: none known.</param>
-    public IPageOrder Begin(PageBitmap remaining, PageBitmap? spare = null, PageBitmap? hot = null, WriteHistory? history = null)
+    public IPageOrder Begin(PageBitmap remaining, PageBitmap? spare = null, IReadOnlyList<PageBitmap>? hot = null, WriteHistory? history = null)
     {
         ArgumentNullException.ThrowIfNull(remaining);
-        List<PageBitmap> recent = [];
-        if (hot is not null)
-            recent.Add(hot);
+        List<PageBitmap> recent = [.. hot ?? []];
         if (UsesHistory && history is not null)
             recent.AddRange(history.NewestFirst());
         return new BubbleOrder(remaining, Shape, recent, spare);

@@ -27,6 +27,7 @@ public sealed partial class OutgoingTransfer
     private PageBitmap? _missing;
     private PageBitmap? _said; // missing pages that the destination was told of while the guest still ran here
     private PageBitmap? _hot; // of the missing pages; none is known on resume
+    private int _hotLeft; // pages to be sent before the guest asks for them; set before _pull, then the urgent thread's
     private long _missingPages;
     private ulong[]? _lack;
 
@@ -133,7 +134,10 @@ public sealed partial class OutgoingTransfer
     // The destination has Finish, or has said what it lacks: from now on wanted pages are answered, since loading the device state touches guest memory. No round follows, so _dirty is free.
     private void BeginPull()
     {
-        _pull = new PullSource(_missing!, _missingPages, _plan.Begin(_missing!, _dirty, _hot, _history));
+        List<PageBitmap> hot = _hot is null ? [] : [_hot];
+        if (_written is not null)
+            hot.Insert(0, FindLoneHot());
+        _pull = new PullSource(_missing!, _missingPages, _plan.Begin(_missing!, _dirty, hot, _history));
         _pullBegun.Ring();
     }
 
@@ -189,6 +193,14 @@ public sealed partial class OutgoingTransfer
     /// <summary>Between two looks at what is under way: a page's time at 1 Gb/s, as far as timers go.</summary>
     private static readonly TimeSpan PauseAhead = TimeSpan.FromMicroseconds(60);
 
+    /// <summary>So many looks in a row, and the path is not slow but cut: then there is a longer pause between two.</summary>
+    private const int LooksAhead = 200;
+
+    private static readonly TimeSpan PauseStuck = TimeSpan.FromMilliseconds(5);
+
+    /// <summary>Bytes of a path of which nothing is known, since bulk does not go yet: a page, whose acknowledgement may be late. The device state is being loaded, and pages may be wanted for it.</summary>
+    private const int UnknownPath = VmSpec.PageSize;
+
     // A fault is seldom alone: the block of 8 pages that it lies in goes with it, in a frame of its own behind it. Most of what a guest touches in its first moments lies so, and so do
     // the queues of virtio devices, which the loading of the device state goes over before anything is pushed.
     private const int NeighbourShift = 3;
@@ -212,18 +224,17 @@ public sealed partial class OutgoingTransfer
         long[] pages = new long[WantList.MaxPages];
         ReadAhead ahead = new();
         int left = 0;
+        int looks = 0;
         while (!_life.IsOver)
         {
-            if (left > 0 && !_channels.Urgent.HasInput)
+            if (_pull is { } begun && left + _hotLeft > 0 && !_channels.Urgent.HasInput)
             {
-                // What the kernel has taken no want can overtake.
-                if (_path is { } path && _channels.Urgent.OutstandingBytes > path.AheadBytes)
-                {
-                    _channels.Urgent.AwaitInput(PauseAhead);
+                if (AwaitPath(ref looks))
                     continue;
-                }
-
-                left = SendAhead(_pull!, ahead, left, pages);
+                if (left > 0)
+                    left = SendAhead(begun, ahead, left, pages);
+                else
+                    SendHot(begun, pages);
                 continue;
             }
 
@@ -247,6 +258,27 @@ public sealed partial class OutgoingTransfer
                 SendUrgently(pages.AsSpan(kept, pull.ClaimAround(pages, kept, NeighbourShift)), PageFlags.None);
             left = _tokenSent ? ahead.Begin(fault) : 0;
         }
+    }
+
+    // What the kernel has taken no want can overtake. True: too much is under way, and a while has passed.
+    private bool AwaitPath(ref int looks)
+    {
+        if (_channels.Urgent.OutstandingBytes <= (_path?.AheadBytes ?? UnknownPath))
+        {
+            looks = 0;
+            return false;
+        }
+
+        _channels.Urgent.AwaitInput(++looks < LooksAhead ? PauseAhead : PauseStuck);
+        return true;
+    }
+
+    // The first of them while the destination loads the device state: the wire is idle then, and the guest does not run yet. Begins with the first page that is wanted: there hardly is a state whose loading touches none.
+    private void SendHot(PullSource pull, long[] pages)
+    {
+        int count = pull.ClaimHot(pages.AsSpan(0, Math.Min(_hotLeft, PieceAhead)));
+        SendUrgently(pages.AsSpan(0, count), PageFlags.None);
+        _hotLeft = count == 0 ? 0 : _hotLeft - count;
     }
 
     private int SendAhead(PullSource pull, ReadAhead ahead, int left, long[] pages)

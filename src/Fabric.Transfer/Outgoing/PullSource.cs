@@ -6,7 +6,7 @@ namespace Fabric.Transfer.Outgoing;
 
 /// <summary>
 /// What the destination still lacks. A page is claimed, atomically, by whoever is about to send it: one bulk sender or the urgent one; whoever
-/// comes second does not send it. So each page crosses at most once. <see cref="ClaimWanted"/>, <see cref="ClaimAhead"/> and <see cref="ClaimAround"/>: the urgent thread alone; all
+/// comes second does not send it. So each page crosses at most once. <see cref="ClaimWanted"/>, <see cref="ClaimAhead"/>, <see cref="ClaimAround"/> and <see cref="ClaimHot"/>: the urgent thread alone; all
 /// else: any thread.
 /// </summary>
 /// <param name="missing">What the destination lacks; <paramref name="order"/> was made for the same map.</param>
@@ -32,6 +32,16 @@ internal sealed class PullSource(PageBitmap missing, long pages, IPageOrder orde
         int claimed;
         lock (_gate)
             claimed = order.Claim(chunk);
+        Interlocked.Add(ref _left, -claimed);
+        return claimed;
+    }
+
+    /// <summary>Claims the likeliest of the pages that the guest will want without having been asked. Returns how many, ascending; 0 when none is left.</summary>
+    public int ClaimHot(Span<long> pages)
+    {
+        int claimed;
+        lock (_gate)
+            claimed = order.ClaimHot(pages);
         Interlocked.Add(ref _left, -claimed);
         return claimed;
     }

@@ -21,6 +21,8 @@ internal sealed class NextSetOrder(PageBitmap remaining) : IPageOrder
         return Take(pages);
     }
 
+    public int ClaimHot(Span<long> pages) => 0;
+
     private int Take(Span<long> pages)
     {
         int count = 0;

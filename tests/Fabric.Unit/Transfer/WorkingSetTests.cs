@@ -14,6 +14,8 @@ public sealed class WorkingSetTests
     private const long Pages = 9000;
     private const long Few = 3000; // to be pulled over a slow wire
 
+    private static readonly TimeSpan Deadline = TimeSpan.FromSeconds(30);
+
     [Fact(Timeout = 60 * Second)]
     public async Task What_the_guest_does_not_write_goes_once_and_is_there_before_it_runs_there()
     {
@@ -144,6 +146,46 @@ public sealed class WorkingSetTests
         foreach (long page in lone)
             Assert.Equal(pair.Source.Peek(page), pair.Destination.GuestRead(page));
         Assert.Equal(0, pair.Incoming.Snapshot().NetworkFaults ?? 0);
+    }
+
+    /// <summary>
+    /// From the first page that the loading of the device state wants, what the guest wrote with few neighbours comes as well, before the token. What it wrote among many does not: a want that is answered
+    /// later brings its own block of eight and nothing else.
+    /// </summary>
+    [Fact(Timeout = 60 * Second)]
+    public async Task Lone_pages_that_the_guest_writes_are_there_before_it_runs()
+    {
+        await using TransferPair pair = new(Few, settings: Within(TimeSpan.FromSeconds(30)));
+        long[] lone = [70, 700, 701, 1800, Few - 1];
+        long[] crowded = [.. Enumerable.Range(1024, 48).Select(p => (long)p)];
+        pair.Source.BeforeScan = scan =>
+        {
+            foreach (long page in scan == 1 ? lone.Concat(crowded) : [])
+                pair.Source.GuestWrite(page, 2);
+        };
+        await WatchAsync(pair);
+        await pair.Outgoing.PrepareFinishAsync(HandOverKind.Pull, default);
+        await pair.FinishAsync(HandOverKind.Pull);
+        Assert.Equal(lone.Length + crowded.Length, pair.Pull.MissingCount);
+        await ReadAsync(lone[3]);
+        await ArriveAsync(lone.Length + 1); // in place of the one that was asked for the next likely page went
+        await ReadAsync(crowded[20]);
+        await ArriveAsync(lone.Length + 1 + 8);
+        foreach (long page in lone)
+            await ReadAsync(page);
+        Assert.Equal(2, pair.Incoming.Snapshot().NetworkFaults);
+        await pair.TokenAsync();
+        await pair.Outgoing.ServePullAsync(default);
+        await pair.Running;
+        Assert.Empty(pair.Differences());
+
+        async Task ArriveAsync(int pages)
+        {
+            await Eventually.HoldsAsync(() => pair.Pull.ArrivedCount >= pages, () => $"{pair.Pull.ArrivedCount} pages came", Deadline);
+            Assert.Equal(pages, pair.Pull.ArrivedCount);
+        }
+
+        async Task ReadAsync(long page) => Assert.Equal(pair.Source.Peek(page), await Task.Run(() => pair.Destination.GuestRead(page)));
     }
 
     /// <summary>Carries some hundred pages while a test lasts.</summary>

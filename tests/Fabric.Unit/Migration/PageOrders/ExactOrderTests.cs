@@ -77,6 +77,20 @@ public sealed class ExactOrderTests
     }
 
     [Fact]
+    public void What_is_hot_can_be_had_out_of_turn_and_edges_go_over_it()
+    {
+        PageBitmap[] hot = [BubbleOrderTests.Bitmap(20, [18, 19]), BubbleOrderTests.Bitmap(20, [3, 18])];
+        var order = new BubbleOrder(_remaining, BubbleShape.MultiPivot(dual: true, 7), hot, null, turnPages: 1);
+        long[] pages = new long[2];
+        Assert.Equal(2, order.ClaimHot(pages.AsSpan(0, 2)));
+        Assert.Equal([18, 19], pages);
+        Assert.Equal(1, order.ClaimHot(pages));
+        Assert.Equal(3, pages[0]);
+        Assert.Equal(0, order.ClaimHot(pages));
+        Assert.Equal("| 6 7 4 8 2 9 1 10 0 11 12 13 14 15 16 17", Order(order, 0, 5));
+    }
+
+    [Fact]
     public void A_turn_is_some_pages_of_one_edge_and_a_chunk_ascends()
     {
         var order = new BubbleOrder(_remaining, BubbleShape.MultiPivot(dual: true, 7), [], null, turnPages: 3);
@@ -142,7 +156,7 @@ public sealed class ExactOrderTests
             bool lru = variant.ToString().EndsWith("Lru", StringComparison.Ordinal);
             Assert.Equal(lru, new PullPlan(variant).UsesHistory);
             _remaining.SetAll();
-            var order = new PullPlan(variant).Begin(_remaining, new PageBitmap(20), BubbleOrderTests.Bitmap(20, [11]), history);
+            var order = new PullPlan(variant).Begin(_remaining, new PageBitmap(20), [BubbleOrderTests.Bitmap(20, [11])], history);
             long[] pages = new long[1];
             Assert.Equal(lru ? [11, 7, 4, 0] : [11L, 0, 1, 2], Enumerable.Range(0, 4).Select(_ => order.Claim(pages) == 1 ? pages[0] : -1));
         }
