@@ -15,6 +15,9 @@ internal sealed partial class HandOverOperation(
     IMachine machine, long? lent, IActorRef<VmMessage> vm, IActorRef<MemoryMessage> memory, IActorRef<BalloonMessage> balloon, TimeProvider time, ILogger logger)
 {
     private static readonly TimeSpan RoundDeadline = TimeSpan.FromSeconds(60);
+
+    /// <summary>And so much for each page of the guest: before a pull all of them may be stale at the destination, which takes one or two microseconds to give one back.</summary>
+    private static readonly TimeSpan PageDeadline = TimeSpan.FromMicroseconds(5);
     private static readonly TimeSpan BalloonDeadline = TimeSpan.FromSeconds(5);
     private static readonly TimeSpan RecordDeadline = TimeSpan.FromSeconds(10);
     private static readonly TimeSpan TokenDeadline = TimeSpan.FromSeconds(30);
@@ -30,7 +33,7 @@ internal sealed partial class HandOverOperation(
     {
         try
         {
-            await memory.AskAsync<MemoryMessage, bool>(reply => new StopRounds(kind, reply), RoundDeadline, time, cancellation);
+            await memory.AskAsync<MemoryMessage, bool>(reply => new StopRounds(kind, reply), RoundDeadline + (machine.Spec.PageCount * PageDeadline), time, cancellation);
             // The size that the guest is to have travels in its device state: it stops with an order that it carries out wherever it goes on, and no crash from here on can leave it small.
             // Not earlier: it would use its memory again. What it is given back are holes until it does.
             if (lent is { } bytes)
