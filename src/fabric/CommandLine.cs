@@ -44,6 +44,7 @@ public sealed class Invocation(CliContext context, GlobalOptions globals, ParseR
         new(ClusterLocation.Servers(Parsed.GetValue(globals.Servers), Parsed.GetValue(globals.Directory), Context.Environment), Context.Time, new Random(Context.Random.Next()), Context.Transport?.Invoke())
         {
             MovedOn = (from, why, to) => Context.Say($"{why} Going on with {to}."),
+            Slow = url => Context.Say($"No answer from {url} for {ControlClient.SlowAfter.TotalSeconds:0} s; waiting on. A control node that cannot reach its database says so after some 15 s."),
         };
 }
 

@@ -23,6 +23,9 @@ public sealed partial class ControlClient
 
     private static readonly TimeSpan Pause = TimeSpan.FromMilliseconds(250);
 
+    /// <summary>After which <see cref="Slow"/> is told.</summary>
+    public static readonly TimeSpan SlowAfter = TimeSpan.FromSeconds(3);
+
     private readonly HttpClient _http;
     private readonly IReadOnlyList<Uri> _urls;
     private readonly TimeProvider _time;
@@ -63,6 +66,9 @@ public sealed partial class ControlClient
 
     /// <summary>Told the node that does not answer, why, and the one that is asked next. Any thread. Set before the first request.</summary>
     public Action<Uri, string, Uri>? MovedOn { get; init; }
+
+    /// <summary>Told the node that has been asked for <see cref="SlowAfter"/> and has not answered yet: a node waits for its journal and its agents. Once for each try. Any thread. Set before the first request.</summary>
+    public Action<Uri>? Slow { get; init; }
 
     /// <summary>The code of the error when no node was reached at all, so that nothing was done: not-held, for nodes among themselves, lets a router ask again.</summary>
     public string UntouchedCode { get; init; } = ErrorCodes.Unreachable;
@@ -135,6 +141,7 @@ public sealed partial class ControlClient
         var within = repeat == Repeat.Reads && _urls.Count > 1 ? ReadDeadline : Deadline;
         using var deadline = new CancellationTokenSource(within, _time);
         using var either = CancellationTokenSource.CreateLinkedTokenSource(deadline.Token, cancellation);
+        using var slow = Slow is { } tell ? _time.CreateTimer(_ => tell(url), null, SlowAfter, Timeout.InfiniteTimeSpan) : null;
         using var request = new HttpRequestMessage(method, new Uri(url, path)) { Content = content?.Invoke(), Version = _http.DefaultRequestVersion, VersionPolicy = _http.DefaultVersionPolicy };
         HttpResponseMessage answer;
         try

@@ -1,4 +1,5 @@
 using System.Net;
+using Fabric.Actors.Testing;
 using Fabric.Core;
 using Fabric.Migration;
 using Fabric.Wire.Api;
@@ -8,7 +9,7 @@ namespace Fabric.Unit.Cli;
 
 /// <summary>
 /// Which requests go on to the next control node. Nodes are scripted: <c>x</c> refuses connections, <c>!</c> breaks off after it was asked, <c>-</c> is not in its cluster,
-/// <c>r</c> refuses what is asked, <c>+</c> answers. What each node was asked is compared, so a request that may have been executed and is repeated would be seen.
+/// <c>r</c> refuses what is asked, <c>w</c> answers when it is let, <c>+</c> at once. What each node was asked is compared, so a request that may have been executed and is repeated would be seen.
 /// </summary>
 public sealed class FailOverTests
 {
@@ -78,6 +79,31 @@ public sealed class FailOverTests
         Assert.InRange(network.Asked.Count, 3, 300);
     }
 
+    /// <summary>Whoever waits is told what for, in time and once; an answer that comes soon is not waited for.</summary>
+    [Fact]
+    public async Task A_node_that_is_slow_is_named()
+    {
+        ManualTime time = new();
+        using var network = new Network("w");
+        var slow = new List<int>();
+        using var client = new ControlClient([new Uri("http://127.0.0.1:1/")], time, new Random(1), network) { Slow = url => slow.Add(url.Port) };
+        for (int i = 0; i < 2; i++)
+        {
+            var answer = client.VmsAsync(default);
+            time.Advance(ControlClient.SlowAfter - TimeSpan.FromMilliseconds(1));
+            if (i == 0)
+            {
+                Assert.Empty(slow);
+                time.Advance(TimeSpan.FromSeconds(10));
+            }
+
+            network.Gate.Release();
+            await answer;
+            time.Advance(TimeSpan.FromSeconds(10));
+            Assert.Equal([1], slow);
+        }
+    }
+
     /// <summary>What a router may send again: a node that was not reached has done nothing, one that broke off may have.</summary>
     [Theory]
     [InlineData("x", ErrorCodes.NotHeld)]
@@ -139,6 +165,9 @@ public sealed class FailOverTests
 
         public List<string> Bodies { get; } = [];
 
+        /// <summary>Opened once for each answer of a node <c>w</c>.</summary>
+        public SemaphoreSlim Gate { get; } = new(0);
+
         public ControlClient Connect(Action<Uri, string, Uri>? movedOn = null) =>
             new([.. nodes.Select(static (_, i) => new Uri($"http://127.0.0.1:{i + 1}/"))], TimeProvider.System, new Random(1), this) { MovedOn = movedOn };
 
@@ -148,6 +177,8 @@ public sealed class FailOverTests
             Asked.Add(node);
             if (request.Content is not null)
                 Bodies.Add(await request.Content.ReadAsStringAsync(cancellationToken));
+            if (nodes[node - 1] == 'w')
+                await Gate.WaitAsync(cancellationToken);
             return nodes[node - 1] switch
             {
                 'x' => throw new HttpRequestException(HttpRequestError.ConnectionError, "refused"),
