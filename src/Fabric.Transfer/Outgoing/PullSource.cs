@@ -27,24 +27,10 @@ internal sealed class PullSource(PageBitmap missing, long pages, IPageOrder orde
     public long Left => Volatile.Read(ref _left);
 
     /// <summary>Claims the next pages for bulk, ascending from the front of <paramref name="chunk"/>. Returns how many; 0 when nothing is left.</summary>
-    public int Claim(Span<long> chunk)
-    {
-        int claimed;
-        lock (_gate)
-            claimed = order.Claim(chunk);
-        Interlocked.Add(ref _left, -claimed);
-        return claimed;
-    }
+    public int Claim(Span<long> chunk) => Claim(chunk, hot: false);
 
     /// <summary>Claims the likeliest of the pages that the guest will want without having been asked. Returns how many, ascending; 0 when none is left.</summary>
-    public int ClaimHot(Span<long> pages)
-    {
-        int claimed;
-        lock (_gate)
-            claimed = order.ClaimHot(pages);
-        Interlocked.Add(ref _left, -claimed);
-        return claimed;
-    }
+    public int ClaimHot(Span<long> pages) => Claim(pages, hot: true);
 
     /// <summary>
     /// Claims what is missing on the way of a walk, ascending, at most what fits into <paramref name="pages"/>. The search goes from <paramref name="next"/> on and ends with that many pages, or when it has
@@ -128,5 +114,14 @@ internal sealed class PullSource(PageBitmap missing, long pages, IPageOrder orde
         _faulted.AsSpan(0, kept).CopyTo(wanted);
         wanted[..kept].Sort();
         return kept;
+    }
+
+    private int Claim(Span<long> pages, bool hot)
+    {
+        int claimed;
+        lock (_gate)
+            claimed = hot ? order.ClaimHot(pages) : order.Claim(pages);
+        Interlocked.Add(ref _left, -claimed);
+        return claimed;
     }
 }

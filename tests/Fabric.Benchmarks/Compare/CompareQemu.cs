@@ -1,5 +1,6 @@
 using System.Globalization;
 using Fabric.Benchmarks.Lab;
+using Fabric.Benchmarks.Moving;
 using Fabric.Benchmarks.Qemu;
 using Fabric.Core;
 
@@ -28,6 +29,7 @@ public static class CompareQemu
         ArgumentNullException.ThrowIfNull(talk);
         var options = CompareOptions.Read(values);
         var cells = new List<Cell>();
+        using var kept = KeptMemory.Begin(talk);
         try
         {
             foreach (var link in options.Links)

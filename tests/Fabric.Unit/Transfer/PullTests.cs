@@ -60,9 +60,7 @@ public sealed class PullTests
     public async Task A_page_that_the_guest_gives_back_during_the_pull_reads_as_zeros_and_not_as_the_sources_old_content()
     {
         await using TransferPair pair = new(300);
-        Fill(pair.Source, 3);
-        await pair.ConnectAsync();
-        await pair.FinishAsync(HandOverKind.Pull);
+        await StopAsync(pair);
         // Nothing is pushed before the token: only the read brings page 18. Page 17 is a hole at the source: zeros.
         Assert.Equal(pair.Source.Peek(18), await Task.Run(() => pair.Destination.GuestRead(18)));
         pair.Destination.GuestGiveBack(18);
@@ -80,9 +78,7 @@ public sealed class PullTests
     public async Task A_page_given_back_and_touched_again_while_it_is_being_installed_does_not_leave_the_guest_waiting()
     {
         await using TransferPair pair = new(300);
-        Fill(pair.Source, 3);
-        await pair.ConnectAsync();
-        await pair.FinishAsync(HandOverKind.Pull);
+        await StopAsync(pair);
         TaskCompletionSource<UInt128> again = new(TaskCreationOptions.RunContinuationsAsynchronously);
         int installs = 0;
         pair.Destination.WhenInstalled = run =>
@@ -106,9 +102,7 @@ public sealed class PullTests
     public async Task Bulk_begins_with_the_word_that_the_guest_runs()
     {
         await using TransferPair pair = new(2000);
-        Fill(pair.Source, 3);
-        await pair.ConnectAsync();
-        await pair.FinishAsync(HandOverKind.Pull);
+        await StopAsync(pair);
         await pair.TokenAsync();
         await pair.Running;
         Assert.Empty(pair.Differences());
@@ -121,9 +115,7 @@ public sealed class PullTests
     public async Task A_pull_that_is_complete_before_it_is_served_is_complete_for_both()
     {
         await using TransferPair pair = new(300, VerifyLevel.Frames);
-        Fill(pair.Source, 3);
-        await pair.ConnectAsync();
-        await pair.FinishAsync(HandOverKind.Pull);
+        await StopAsync(pair);
         await pair.TokenAsync();
         await Task.Factory.StartNew(
             () =>
@@ -345,6 +337,14 @@ public sealed class PullTests
         long began = TimeProvider.System.GetTimestamp();
         long runs = await pair.TokenAsync();
         Assert.InRange(runs, began, TimeProvider.System.GetTimestamp());
+    }
+
+    /// <summary>The guest stands at its source: all of it is missing at the destination, and what comes before the token comes because it is wanted.</summary>
+    private static async Task StopAsync(TransferPair pair)
+    {
+        Fill(pair.Source, 3);
+        await pair.ConnectAsync();
+        await pair.FinishAsync(HandOverKind.Pull);
     }
 
     private static async Task EndsWithTheLinkAsync(Task serving)
