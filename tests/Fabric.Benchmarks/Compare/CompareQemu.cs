@@ -29,7 +29,8 @@ public static class CompareQemu
         ArgumentNullException.ThrowIfNull(talk);
         var options = CompareOptions.Read(values);
         var cells = new List<Cell>();
-        using var kept = KeptMemory.Begin(talk);
+        using var kept = KeptMemory.Begin();
+        kept.TouchAll(talk, cancellation);
         try
         {
             foreach (var link in options.Links)

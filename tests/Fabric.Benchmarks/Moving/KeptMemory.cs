@@ -22,29 +22,35 @@ public sealed class KeptMemory : IDisposable
 
     private KeptMemory(string? before) => _before = before;
 
-    public static KeptMemory Begin(TextWriter talk)
+    /// <summary>Stops the reporting; what is free is still as it is.</summary>
+    public static KeptMemory Begin()
     {
-        ArgumentNullException.ThrowIfNull(talk);
-        string before;
         try
         {
-            before = File.ReadAllText(LeastOrder).Trim();
+            string before = File.ReadAllText(LeastOrder).Trim();
             File.WriteAllText(LeastOrder, Nothing);
+            return new KeptMemory(before);
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
             return new KeptMemory(null);
         }
+    }
 
-        var kept = new KeptMemory(before);
+    /// <summary>Touches what is free, which may take minutes.</summary>
+    public void TouchAll(TextWriter talk, CancellationToken cancellation)
+    {
+        ArgumentNullException.ThrowIfNull(talk);
+        if (_before is null)
+            return;
         long available = AvailableBytes();
-        talk.WriteLine(string.Create(CultureInfo.InvariantCulture, $"This machine reports free memory to its host: stopped meanwhile (page_reporting_order was {before}); touching {ByteSize.Format(available)}"));
+        talk.WriteLine(string.Create(CultureInfo.InvariantCulture, $"This machine reports free memory to its host: stopped meanwhile (page_reporting_order was {_before}); touching {ByteSize.Format(available)}"));
         List<WarmMemory> touched = [];
-        for (; available > Margin; available -= ByteSize.Gibi)
+        for (; available > Margin && !cancellation.IsCancellationRequested; available -= ByteSize.Gibi)
             touched.Add(new WarmMemory(ByteSize.Gibi));
         foreach (var piece in touched)
             piece.Dispose();
-        return kept;
+        cancellation.ThrowIfCancellationRequested();
     }
 
     public void Dispose()
