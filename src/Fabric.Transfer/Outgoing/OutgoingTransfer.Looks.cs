@@ -59,7 +59,7 @@ public sealed partial class OutgoingTransfer
 
     /// <summary>
     /// A round that holds back what it has to send would be over at once, and the next one would know no better: which pages are hot now, perhaps of a guest that has just been slowed, is known
-    /// after two windows.
+    /// after two windows. Nothing is sent meanwhile, so the wire is not measured.
     /// </summary>
     /// <param name="windows">How many windows had ended when the round began.</param>
     private async Task LingerAsync(PushJob job, long windows, CancellationToken cancellation)
@@ -68,7 +68,7 @@ public sealed partial class OutgoingTransfer
         {
             await Task.Delay(Windows.Pause, _time, cancellation);
             _life.ThrowIfOver();
-            await Task.Run(() => Look(job), cancellation);
+            await Task.Run(() => FindWrites(job), cancellation);
         }
     }
 
@@ -98,15 +98,18 @@ public sealed partial class OutgoingTransfer
     private PushLook Look(PushJob job)
     {
         EndStretch();
-        if (ScanWrites() > 0)
-        {
-            job.Found(Found, _holdsBack ? Windows.Hot : null, _dirty);
-            // No generation of its own: what the order wants to remember is rounds.
-            _history?.Latest().Or(Found);
-        }
-
+        FindWrites(job);
         BeginStretch();
         return LookNow(job.Left, _dirty.CountSet());
+    }
+
+    private void FindWrites(PushJob job)
+    {
+        if (ScanWrites() == 0)
+            return;
+        job.Found(Found, _holdsBack ? Windows.Hot : null, _dirty);
+        // No generation of its own: what the order wants to remember is rounds.
+        _history?.Latest().Or(Found);
     }
 
     private PushLook LookNow(long left, long dirty) =>

@@ -82,15 +82,16 @@ public sealed class LookTests
         WriteAllTheTime(pair, 0);
         RoundReport slow = await pair.Outgoing.PushRoundAsync(FasterWhenHot, default);
         _wire.Set(8 * Faster);
+        // What a short round measures counts little, and a machine that is busy makes it slow: several are needed, seldom more than two.
         RoundReport last = slow;
-        for (int round = 0; round < 5; round++)
+        for (int round = 0; round < 20 && last.Last!.WireRate < 4 * slow.Last!.WireRate; round++)
         {
             last = await pair.Outgoing.PushRoundAsync(default);
             Assert.Equal(Pages, last.DirtyAfter);
             Assert.InRange(last.PagesSent, 1, Pages); // all of them as soon as the wire is known to be fast enough for a short round
         }
 
-        Assert.True(last.Last!.WireRate > 2 * slow.Last!.WireRate, $"{slow.Last.WireRate:0} bytes a second, then {last.Last.WireRate:0}");
+        Assert.True(last.Last!.WireRate >= 4 * slow.Last!.WireRate, $"{slow.Last.WireRate:0} bytes a second, then {last.Last.WireRate:0}");
         await FinishAsync(pair);
     }
 
