@@ -157,6 +157,20 @@ public interface IGuestMemory
     void StartDirtyTracking();
 
     /// <summary>
+    /// As <see cref="StartDirtyTracking()"/>, and as <see cref="ReadPresence"/> behind it: sets exactly the bits of the pages that exist. Where the memory can, it does so piece by piece from the first page on, and says
+    /// how far it has come, since going over all that exists takes some 25 ms for each GiB.
+    /// </summary>
+    /// <param name="present">While this runs, bits from what was reached on are being written.</param>
+    /// <param name="reached">Hears a page, a multiple of 64 or the end: the bits before it are as they stay, and writes to these pages are recorded. Called on this thread; short.</param>
+    void StartDirtyTracking(PageBitmap present, Action<long> reached)
+    {
+        ArgumentNullException.ThrowIfNull(reached);
+        StartDirtyTracking();
+        ReadPresence(present);
+        reached(PageCount);
+    }
+
+    /// <summary>
     /// From now on the pages that the guest reads or writes are noted. Only while no writes are recorded, and writes may be recorded afterwards: a watch lasts until it is asked what it saw, any number of
     /// times. The guest pays about a microsecond for its first touch of each page. What its processors had taken in of its code may be seen some milliseconds later. False: not offered here.
     /// </summary>

@@ -66,25 +66,45 @@ public sealed partial class SparseFile : IDisposable
     {
         ArgumentNullException.ThrowIfNull(present);
         present.Clear();
-        AddPresence(present, 0, (Length + VmSpec.PageSize - 1) / VmSpec.PageSize);
-    }
-
-    /// <summary>Sets the bits of the pages that exist from <paramref name="first"/> on and before <paramref name="end"/>, and leaves the others. Returns how many exist there.</summary>
-    public long AddPresence(PageBitmap present, long first, long end)
-    {
-        ArgumentNullException.ThrowIfNull(present);
-        long pages = 0;
-        long limit = Math.Min(end * VmSpec.PageSize, Length);
-        long offset = first * VmSpec.PageSize;
-        while (offset < limit)
+        for (long offset = 0; offset < Length;)
         {
             long data = SeekTo(offset, SeekData);
             // A guest that gives memory back may turn the rest into a hole between the two calls.
-            long hole = data < 0 || data >= limit ? -1 : SeekTo(data, SeekHole);
+            long hole = data < 0 || data >= Length ? -1 : SeekTo(data, SeekHole);
             if (hole < 0)
-                return pages;
-            pages += SetPages(present, data, Math.Min(hole, limit));
+                return;
+            SetPages(present, data, Math.Min(hole, Length));
             offset = Math.Max(hole, data + 1);
+        }
+    }
+
+    /// <summary>
+    /// Sets the bits of the pages that exist from <paramref name="first"/> on and before <paramref name="end"/>, and leaves the others. The work is that of these pages: what <c>mincore</c> calls resident
+    /// exists, and of the others, which may be swapped out, the file is asked. (Where data ends it is not asked: it would walk to that place, however far away.) Returns how many exist there.
+    /// </summary>
+    /// <param name="mapping">Where the file's beginning is mapped in this process, all of it; nothing is touched.</param>
+    public unsafe long AddPresence(PageBitmap present, long first, long end, nint mapping)
+    {
+        ArgumentNullException.ThrowIfNull(present);
+        byte* resident = stackalloc byte[ResidentAtOnce];
+        long pages = 0;
+        for (long from = first; from < end;)
+        {
+            int count = (int)Math.Min(end - from, ResidentAtOnce);
+            ReadResident(mapping, from, count, resident);
+            for (long page = from; page < from + count;)
+            {
+                long next = (resident[page - from] & 1) != 0 ? page : NextPresent(page);
+                if (next == page)
+                {
+                    present[page] = true;
+                    pages++;
+                }
+
+                page = next < 0 ? from + count : Math.Max(next, page + 1);
+            }
+
+            from += count;
         }
 
         return pages;
@@ -121,9 +141,7 @@ public sealed partial class SparseFile : IDisposable
         byte* resident = stackalloc byte[ResidentAtOnce];
         for (long page = 0; page < pages.Length && pages.TryNextRun(page, ResidentAtOnce, out PageRun run); page = run.End)
         {
-            // SAFETY: the kernel writes one byte for each page of the run, at most ResidentAtOnce; a range that is not mapped is an error value.
-            if (Resident(mapping + (nint)(run.First * VmSpec.PageSize), (nuint)run.Count * VmSpec.PageSize, resident) != 0)
-                throw NativeError.Last("mincore");
+            ReadResident(mapping, run.First, run.Count, resident);
             for (int i = 0; i < run.Count; i++)
             {
                 if ((resident[i] & 1) == 0 && !Exists(run.First + i))
@@ -148,6 +166,13 @@ public sealed partial class SparseFile : IDisposable
 
     private bool Exists(long page) => NextPresent(page) == page;
 
+    private static unsafe void ReadResident(nint mapping, long first, int count, byte* resident)
+    {
+        // SAFETY: the kernel writes one byte for each page, at most ResidentAtOnce; a range that is not mapped is an error value.
+        if (Resident(mapping + (nint)(first * VmSpec.PageSize), (nuint)count * VmSpec.PageSize, resident) != 0)
+            throw NativeError.Last("mincore");
+    }
+
     // -1: there is none.
     private long SeekTo(long offset, int whence)
     {
@@ -157,7 +182,7 @@ public sealed partial class SparseFile : IDisposable
             : throw NativeError.Last(whence == SeekData ? "lseek SEEK_DATA" : "lseek SEEK_HOLE");
     }
 
-    private static long SetPages(PageBitmap present, long from, long to)
+    private static void SetPages(PageBitmap present, long from, long to)
     {
         long first = from / VmSpec.PageSize;
         long end = Math.Min((to + VmSpec.PageSize - 1) / VmSpec.PageSize, present.Length);
@@ -167,8 +192,6 @@ public sealed partial class SparseFile : IDisposable
             present.SetRun(new PageRun(page, count));
             page += count;
         }
-
-        return end - first;
     }
 
     [LibraryImport("libc", EntryPoint = "lseek", SetLastError = true)]

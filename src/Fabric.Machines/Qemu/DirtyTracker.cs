@@ -18,7 +18,8 @@ namespace Fabric.Machines.Qemu;
 /// <summary>Records writes to a file that a process has mapped and that is registered for asynchronous write protection. One thread at a time.</summary>
 /// <param name="scan">Of the process, over the whole file.</param>
 /// <param name="file">In tmpfs; holes are where nothing was ever written or what was given back.</param>
-internal sealed class DirtyTracker(PagemapScan scan, SparseFile file)
+/// <param name="mapping">Where this process has mapped the file; nothing is touched.</param>
+internal sealed class DirtyTracker(PagemapScan scan, SparseFile file, nint mapping)
 {
     private const int ChunkPages = 512; // what one page of the page table describes
 
@@ -30,6 +31,26 @@ internal sealed class DirtyTracker(PagemapScan scan, SparseFile file)
     {
         _armed.Clear();
         ArmWhatExists(null);
+    }
+
+    /// <summary>
+    /// As <see cref="Start()"/>, and sets exactly the bits of the pages that exist, chunk by chunk: each is armed and then looked at, so what begins to exist later is found by a scan.
+    /// </summary>
+    /// <param name="present">What existed.</param>
+    /// <param name="reached">Hears how far this has come: a chunk's end.</param>
+    public void Start(PageBitmap present, Action<long> reached)
+    {
+        present.Clear();
+        _armed.Clear();
+        for (long page = file.NextPresent(0); page >= 0;)
+        {
+            var (first, end) = Arm(page / ChunkPages);
+            file.AddPresence(present, first, end, mapping);
+            reached(end);
+            page = end < _pageCount ? file.NextPresent(end) : -1;
+        }
+
+        reached(_pageCount);
     }
 
     /// <summary>Adds the pages written since the last scan to <paramref name="dirty"/> and arms them again, each in one step. Returns how many were found.</summary>
@@ -65,14 +86,20 @@ internal sealed class DirtyTracker(PagemapScan scan, SparseFile file)
             gap = _armed.NextClear(chunk + 1);
             if (_armed[chunk])
                 continue;
-            long first = chunk * ChunkPages;
-            long end = Math.Min(first + ChunkPages, _pageCount);
-            scan.ScanAndProtect(null, first, end);
-            _armed[chunk] = true;
+            var (first, end) = Arm(chunk);
             if (fresh is not null)
-                pages += file.AddPresence(fresh, first, end);
+                pages += file.AddPresence(fresh, first, end, mapping);
         }
 
         return pages;
+    }
+
+    private (long First, long End) Arm(long chunk)
+    {
+        long first = chunk * ChunkPages;
+        long end = Math.Min(first + ChunkPages, _pageCount);
+        scan.ScanAndProtect(null, first, end);
+        _armed[chunk] = true;
+        return (first, end);
     }
 }

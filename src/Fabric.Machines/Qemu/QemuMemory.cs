@@ -51,7 +51,7 @@ internal sealed class QemuMemory : IGuestMemory, IDisposable
         _canMap = features.HasFlag(UserFaultFeatures.MinorSharedMemory);
         _watch = watch;
         _scan = scan;
-        _tracker = new DirtyTracker(scan, file);
+        _tracker = new DirtyTracker(scan, file, mapping.Address);
         _guestBase = guest.Start;
         _modes = guest.Modes;
         Process = process;
@@ -157,6 +157,16 @@ internal sealed class QemuMemory : IGuestMemory, IDisposable
             Require(UserFaultModes.WriteProtect);
             // A fresh registration counts every page as written, an old one what was written since: both are thrown away.
             _tracker.Start();
+            _tracking = true;
+        }
+    }
+
+    public void StartDirtyTracking(PageBitmap present, Action<long> reached)
+    {
+        lock (_gate)
+        {
+            Require(UserFaultModes.WriteProtect);
+            _tracker.Start(present, reached);
             _tracking = true;
         }
     }

@@ -72,9 +72,8 @@ public sealed partial class OutgoingTransfer
         }
     }
 
-    private async Task RunWithLooksAsync(PushJob job, Func<PushLook, bool> goesOn, CancellationToken cancellation)
+    private async Task LookUntilAsync(Task done, PushJob job, Func<PushLook, bool> goesOn, CancellationToken cancellation)
     {
-        Task done = RunJobAsync(job, cancellation);
         while (!await EndsWithinAsync(done, Windows.Pause, cancellation))
         {
             PushLook look = await Task.Run(() => Look(job), cancellation);

@@ -7,7 +7,7 @@ namespace Fabric.Transfer.Outgoing;
 
 // Which pages must go in a round, and why the destination ends with the same memory:
 //   dirty    what was written since it was last taken (scanned and re-armed in one step, so no write falls between two rounds)
-//   present  what exists; read after the scan, so a page that appears later is dirty in the next scan
+//   present  what exists; read after the scan, so a page that appears later is dirty in the next scan. In the first round piece by piece: each is armed, then looked at, then sent
 //   sent     dirty ∧ present; in the first round, all that is present
 //   zeroed   what the destination holds and is a hole here (the guest gave it back): a zero run, without touching the hole
 //   held     pages of sent that the guest writes all the time: sent later, since they stay dirty
@@ -26,13 +26,17 @@ public sealed partial class OutgoingTransfer
         long dataBefore = _counters.DataPages;
         long zeroBefore = _counters.ZeroPages;
         bool first = !_pushed;
-        await Task.Run(() => ChooseRound(stands: false), cancellation);
+        if (!first)
+            await Task.Run(() => ChooseRound(stands: false), cancellation);
         long windows = Windows.Ended;
         long held = HoldBack();
         BeginStretch();
         long number = ++_round;
-        PushJob job = NewPush(_sending, _holes, PageFlags.None);
-        await RunWithLooksAsync(job, goesOn, cancellation);
+        PushJob job = NewPush(_sending, _holes, PageFlags.None, known: !first);
+        Task sent = RunJobAsync(job, cancellation);
+        if (first)
+            await ChooseFirstAsync(job, cancellation);
+        await LookUntilAsync(sent, job, goesOn, cancellation);
         await _life.WithinAsync(BarrierAsync(job.Barrier), _settings.AnswerDeadline, "The destination's confirmation of a round", cancellation);
         EndStretch();
         if (held > 0)
@@ -126,18 +130,36 @@ public sealed partial class OutgoingTransfer
         SendControl(FrameKind.Finish, 0, body);
     }
 
+    // The first round is sent while it is being chosen: of a guest of 64 GiB that takes more than a second.
+    private async Task ChooseFirstAsync(PushJob job, CancellationToken cancellation)
+    {
+        try
+        {
+            await Task.Run(() => ChooseFirst(job.Reached), cancellation);
+        }
+        finally
+        {
+            job.Complete(_firstPages);
+        }
+    }
+
+    // All that exists, into _sending.
+    private void ChooseFirst(Action<long> reached)
+    {
+        _pushed = true;
+        _holes.Clear();
+        Windows.Restart();
+        _memory.StartDirtyTracking(_sending, reached);
+        _present.CopyFrom(_sending);
+        _firstPages = _present.CountSet();
+    }
+
     // Takes the dirty pages of now into _sending, the holes to be zeroed into _holes. Runs on a pool thread.
     private void ChooseRound(bool stands)
     {
         if (!_pushed)
         {
-            _memory.StartDirtyTracking();
-            Windows.Restart();
-            _memory.ReadPresence(_present);
-            _sending.CopyFrom(_present);
-            _firstPages = _present.CountSet();
-            _holes.Clear();
-            _pushed = true;
+            ChooseFirst(static _ => { });
             return;
         }
 
@@ -187,13 +209,14 @@ public sealed partial class OutgoingTransfer
     }
 
     /// <param name="last">No round follows.</param>
-    private PushJob NewPush(PageBitmap pages, PageBitmap? holes, PageFlags flags, bool last = false)
+    /// <param name="known">False: the pages are all that exist, and still have to be looked for.</param>
+    private PushJob NewPush(PageBitmap pages, PageBitmap? holes, PageFlags flags, bool last = false, bool known = true)
     {
         long barrier = Interlocked.Increment(ref _barrier);
-        long count = pages.CountSet();
+        long count = known ? pages.CountSet() : _memory.CountPresent() ?? _memory.PageCount;
         // What the first round sends is mostly never sent again, and what is sent while the guest stands is not at all.
         bool keeps = _round > 1 && !last;
-        return new PushJob(pages, count, holes, _atDestination, ChunkPages(count), flags, (ulong)_round, keeps) { Barrier = barrier };
+        return new PushJob(pages, known ? count : null, holes, _atDestination, ChunkPages(count), flags, (ulong)_round, keeps) { Barrier = barrier };
     }
 
     // A small remainder is split finely, so that all connections share it and the destination writes while this end still reads.

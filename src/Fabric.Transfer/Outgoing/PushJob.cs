@@ -6,13 +6,19 @@ namespace Fabric.Transfer.Outgoing;
 /// <summary>
 /// A push round: the pages of a bitmap, then zero runs for pages that the destination holds and that are holes here by now.
 /// Every sender takes the next chunk from one shared cursor; behind it the bitmap is still the flow's to change, under the gate.
+/// <para>
+/// A job may be given while its pages are still being looked for, from the first on: what a sender takes then lies before the place that was <see cref="Reached"/>, and whoever looks sets bits only from there on.
+/// A sender that has come that far waits; <see cref="Complete"/> lets it go in any case.
+/// </para>
 /// </summary>
-/// <param name="pages">What to send; <paramref name="count"/> of them.</param>
+/// <param name="pages">What to send.</param>
+/// <param name="count">How many; null: they are still being looked for.</param>
 /// <param name="keeps">Whether what is sent is kept, where there is room, for the difference to what will be sent.</param>
-internal sealed class PushJob(PageBitmap pages, long count, PageBitmap? holes, PageBitmap atDestination, int chunkPages, PageFlags flags, ulong round, bool keeps) : BulkJob
+internal sealed class PushJob(PageBitmap pages, long? count, PageBitmap? holes, PageBitmap atDestination, int chunkPages, PageFlags flags, ulong round, bool keeps) : BulkJob
 {
-    private readonly Lock _gate = new();
-    private long _left = count;
+    private readonly object _gate = new();
+    private long _left = count ?? 0; // below 0 while the pages are being looked for
+    private long _reached = count is null ? 0 : long.MaxValue;
     private long _next;
     private long _nextHole;
 
@@ -23,6 +29,29 @@ internal sealed class PushJob(PageBitmap pages, long count, PageBitmap? holes, P
         {
             lock (_gate)
                 return _left;
+        }
+    }
+
+    /// <summary>The pages before this one are known from now on.</summary>
+    /// <param name="page">A multiple of 64, so that no word of the bitmap is written and read at the same time; or the end.</param>
+    public void Reached(long page)
+    {
+        lock (_gate)
+        {
+            _reached = page;
+            Monitor.PulseAll(_gate);
+        }
+    }
+
+    /// <summary>No page is looked for any more.</summary>
+    /// <param name="found">How many were.</param>
+    public void Complete(long found)
+    {
+        lock (_gate)
+        {
+            _left += found;
+            _reached = long.MaxValue;
+            Monitor.PulseAll(_gate);
         }
     }
 
@@ -82,7 +111,9 @@ internal sealed class PushJob(PageBitmap pages, long count, PageBitmap? holes, P
     {
         lock (_gate)
         {
-            int taken = Take(pages, ref _next, chunk);
+            int taken;
+            while ((taken = Take(pages, ref _next, _reached, chunk)) == 0 && _next >= 0)
+                Monitor.Wait(_gate);
             _left -= taken;
             return taken;
         }
@@ -91,18 +122,20 @@ internal sealed class PushJob(PageBitmap pages, long count, PageBitmap? holes, P
     private int TakeHoles(PageBitmap from, long[] chunk)
     {
         lock (_gate)
-            return Take(from, ref _nextHole, chunk);
+            return Take(from, ref _nextHole, long.MaxValue, chunk);
     }
 
-    private int Take(PageBitmap from, ref long cursor, long[] chunk)
+    // The cursor is -1 when nothing is left, and at the limit when nothing is left before that.
+    private int Take(PageBitmap from, ref long cursor, long limit, long[] chunk)
     {
         int taken = 0;
-        while (taken < chunkPages && cursor >= 0)
+        while (taken < chunkPages && cursor >= 0 && cursor < limit)
         {
-            cursor = from.NextSet(cursor);
-            if (cursor < 0)
-                break;
-            chunk[taken++] = cursor++;
+            long page = from.NextSet(cursor);
+            bool found = page >= 0 && page < limit;
+            if (found)
+                chunk[taken++] = page;
+            cursor = found ? page + 1 : limit == long.MaxValue ? -1 : limit;
         }
 
         return taken;

@@ -25,7 +25,7 @@ public sealed class DirtyTrackerTests : IDisposable
         _file = SparseFile.Create(_path, Pages * VmSpec.PageSize);
         _memory = MappedMemory.MapFile(_file.Handle, _file.Length);
         _scan = new PagemapScan(Environment.ProcessId, (ulong)_memory.Address, _file.Length);
-        _tracker = new DirtyTracker(_scan, _file);
+        _tracker = new DirtyTracker(_scan, _file, _memory.Address);
     }
 
     public void Dispose()
@@ -144,6 +144,39 @@ public sealed class DirtyTrackerTests : IDisposable
             Write(written);
             Assert.Equal(written, Found());
         }
+    }
+
+    [SkippableTheory]
+    [InlineData(1, 0)]
+    [InlineData(2, 5)]
+    [InlineData(3, 400)]
+    [InlineData(4, 20_000)]
+    public void What_exists_is_found_chunk_by_chunk_while_it_is_armed(int seed, int pages)
+    {
+        using var fault = Register();
+        long[] written = [.. Some(new Random(seed), pages)];
+        Write(written);
+        PageBitmap all = new(Pages);
+        foreach (long page in written)
+            all[page] = true;
+        PageBitmap present = new(Pages);
+        present.SetAll();
+        long before = 0;
+        _tracker.Start(present, end =>
+        {
+            Assert.InRange(end, before, Pages);
+            Assert.True(end % 64 == 0 || end == Pages);
+            for (long page = before; page < end; page++)
+                Assert.Equal(all[page], present[page]);
+            before = end;
+        });
+        Assert.Equal(Pages, before);
+        present.SetAll();
+        _file.ReadPresence(present);
+        Assert.Equal(all.Words, present.Words);
+        Assert.Empty(Found());
+        Write(3, 700, Pages - 1);
+        Assert.Equal([3, 700, Pages - 1], Found());
     }
 
     private static IEnumerable<long> Some(Random random, int pages) => Enumerable.Range(0, pages).Select(_ => random.NextInt64(Pages)).Distinct().Order();

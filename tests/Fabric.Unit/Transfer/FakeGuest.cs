@@ -134,6 +134,33 @@ internal sealed partial class FakeGuest : IGuestMemory, IDisposable
         }
     }
 
+    /// <summary>Called, without the lock, before a piece of <see cref="PiecePages"/> is armed and looked at, with its first page.</summary>
+    public Action<long> BeforePiece { get; set; } = _ => { };
+
+    public const int PiecePages = 512;
+
+    public void StartDirtyTracking(PageBitmap present, Action<long> reached)
+    {
+        Walks++;
+        StartDirtyTracking();
+        present.Clear();
+        for (long first = 0, end; first < PageCount; first = end)
+        {
+            BeforePiece(first);
+            end = Math.Min(first + PiecePages, PageCount);
+            lock (_gate)
+            {
+                for (long page = first; page < end; page++)
+                {
+                    _dirty[page] = false;
+                    present[page] = _present[page];
+                }
+            }
+
+            reached(end);
+        }
+    }
+
     /// <summary>Leaves out whatever it may.</summary>
     public long ScanDirty(PageBitmap dirty, PageBitmap? asked = null)
     {
