@@ -137,6 +137,12 @@ public sealed partial class OutgoingTransfer
         {
             await Task.Run(() => ChooseFirst(job.Reached), cancellation);
         }
+        catch (FabricException e)
+        {
+            // Part of it may have been sent: there is no other first round.
+            _life.Fail(e);
+            throw;
+        }
         finally
         {
             job.Complete(_firstPages);

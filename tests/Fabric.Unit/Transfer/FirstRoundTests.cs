@@ -41,7 +41,7 @@ public sealed class FirstRoundTests
         Assert.True(pair.Incoming.Snapshot().Verified);
     }
 
-    /// <summary>The senders' threads end with the transfer: a sender that waits for pages would keep it from ending.</summary>
+    /// <summary>The senders' threads end with the transfer: a sender that waits for pages would keep it from ending. And nothing is handed over of which nobody knows what exists.</summary>
     [Fact(Timeout = 60 * Second)]
     public async Task Senders_do_not_wait_for_a_choice_that_failed()
     {
@@ -54,6 +54,8 @@ public sealed class FirstRoundTests
                 throw new FabricException(ErrorCodes.MachineFailed, "The machine is gone.");
         };
         var error = await Assert.ThrowsAsync<FabricException>(() => pair.Outgoing.PushRoundAsync(default));
+        Assert.Equal(ErrorCodes.MachineFailed, error.Error.Code);
+        error = await Assert.ThrowsAsync<FabricException>(() => pair.FinishAsync(HandOverKind.Pull));
         Assert.Equal(ErrorCodes.MachineFailed, error.Error.Code);
         await pair.DisconnectAsync();
         Assert.False(pair.Source.IsTracking);
