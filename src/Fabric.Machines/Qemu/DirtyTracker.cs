@@ -42,14 +42,7 @@ internal sealed class DirtyTracker(PagemapScan scan, SparseFile file, nint mappi
     {
         present.Clear();
         _armed.Clear();
-        for (long page = file.NextPresent(0); page >= 0;)
-        {
-            var (first, end) = Arm(page / ChunkPages);
-            file.AddPresence(present, first, end, mapping);
-            reached(end);
-            page = end < _pageCount ? file.NextPresent(end) : -1;
-        }
-
+        ArmWhatExists(present, reached);
         reached(_pageCount);
     }
 
@@ -74,7 +67,7 @@ internal sealed class DirtyTracker(PagemapScan scan, SparseFile file, nint mappi
     }
 
     // What is written between the arming of a chunk and the look at what exists in it is found by both, here and by the next scan.
-    private long ArmWhatExists(PageBitmap? fresh)
+    private long ArmWhatExists(PageBitmap? fresh, Action<long>? reached = null)
     {
         long pages = 0;
         for (long gap = _armed.NextClear(0); gap >= 0;)
@@ -86,20 +79,15 @@ internal sealed class DirtyTracker(PagemapScan scan, SparseFile file, nint mappi
             gap = _armed.NextClear(chunk + 1);
             if (_armed[chunk])
                 continue;
-            var (first, end) = Arm(chunk);
+            long first = chunk * ChunkPages;
+            long end = Math.Min(first + ChunkPages, _pageCount);
+            scan.ScanAndProtect(null, first, end);
+            _armed[chunk] = true;
             if (fresh is not null)
                 pages += file.AddPresence(fresh, first, end, mapping);
+            reached?.Invoke(end);
         }
 
         return pages;
-    }
-
-    private (long First, long End) Arm(long chunk)
-    {
-        long first = chunk * ChunkPages;
-        long end = Math.Min(first + ChunkPages, _pageCount);
-        scan.ScanAndProtect(null, first, end);
-        _armed[chunk] = true;
-        return (first, end);
     }
 }

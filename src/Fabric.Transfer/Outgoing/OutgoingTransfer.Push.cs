@@ -219,10 +219,11 @@ public sealed partial class OutgoingTransfer
     private PushJob NewPush(PageBitmap pages, PageBitmap? holes, PageFlags flags, bool last = false, bool known = true)
     {
         long barrier = Interlocked.Increment(ref _barrier);
-        long count = known ? pages.CountSet() : _memory.CountPresent() ?? _memory.PageCount;
+        long? count = known ? pages.CountSet() : null;
+        int chunkPages = ChunkPages(count ?? _memory.CountPresent() ?? _memory.PageCount);
         // What the first round sends is mostly never sent again, and what is sent while the guest stands is not at all.
         bool keeps = _round > 1 && !last;
-        return new PushJob(pages, known ? count : null, holes, _atDestination, ChunkPages(count), flags, (ulong)_round, keeps) { Barrier = barrier };
+        return new PushJob(pages, count, holes, _atDestination, chunkPages, flags, (ulong)_round, keeps) { Barrier = barrier };
     }
 
     // A small remainder is split finely, so that all connections share it and the destination writes while this end still reads.

@@ -50,8 +50,7 @@ internal sealed class PushJob(PageBitmap pages, long? count, PageBitmap? holes, 
         lock (_gate)
         {
             _left += found;
-            _reached = long.MaxValue;
-            Monitor.PulseAll(_gate);
+            Reached(long.MaxValue);
         }
     }
 
