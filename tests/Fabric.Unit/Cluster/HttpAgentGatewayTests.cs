@@ -1,6 +1,7 @@
 using System.Net;
 using System.Text;
 using System.Text.Json;
+using Fabric.Actors.Testing;
 using Fabric.Cluster;
 using Fabric.Core;
 using Fabric.Migration;
@@ -37,7 +38,7 @@ public sealed class HttpAgentGatewayTests : IAsyncLifetime
         await _agent.StartAsync();
         string url = _agent.Services.GetRequiredService<IServer>().Features.Get<IServerAddressesFeature>()!.Addresses.First();
         _hosts.Register(new HostRegistration(Alpha, Guid.NewGuid(), new Uri(url), new DataEndpoint("127.0.0.1", 1), 1, 1, [], "test"));
-        _gateway = new HttpAgentGateway(_hosts, TimeProvider.System, new Random(1), new AgentGatewayOptions { Command = TimeSpan.FromSeconds(2), FactsGrace = TimeSpan.FromMilliseconds(200), RetryDelay = TimeSpan.FromMilliseconds(5) });
+        _gateway = new HttpAgentGateway(_hosts, TimeProvider.System, new Random(1), new AgentGatewayOptions { Connect = TimeSpan.FromSeconds(30), FactsGrace = TimeSpan.FromSeconds(30), RetryDelay = TimeSpan.FromMilliseconds(5) });
     }
 
     public async Task DisposeAsync()
@@ -103,11 +104,27 @@ public sealed class HttpAgentGatewayTests : IAsyncLifetime
     }
 
     [Fact]
-    public async Task Silence_is_a_deadline_and_a_closed_port_is_unreachable()
+    public async Task Silence_is_a_deadline()
     {
-        _answer = static context => Task.Delay(Timeout.InfiniteTimeSpan, TimeProvider.System, context.RequestAborted);
-        var late = await Assert.ThrowsAsync<FabricException>(() => _gateway.FactsAsync(Alpha, 0, TimeSpan.FromMilliseconds(50), default));
-        Assert.Equal(ErrorCodes.DeadlineExceeded, late.Error.Code);
+        var asked = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
+        _answer = context =>
+        {
+            asked.SetResult();
+            return Task.Delay(Timeout.InfiniteTimeSpan, TimeProvider.System, context.RequestAborted);
+        };
+        var time = new ManualTime();
+        using var gateway = new HttpAgentGateway(_hosts, time, new Random(1), new AgentGatewayOptions { Connect = TimeSpan.FromSeconds(30), FactsGrace = TimeSpan.FromSeconds(3) });
+        var facts = gateway.FactsAsync(Alpha, 0, TimeSpan.FromSeconds(2), default);
+        await asked.Task;
+        time.Advance(TimeSpan.FromSeconds(5) - TimeSpan.FromTicks(1));
+        Assert.False(facts.IsCompleted);
+        time.Advance(TimeSpan.FromTicks(1));
+        Assert.Equal(ErrorCodes.DeadlineExceeded, (await Assert.ThrowsAsync<FabricException>(() => facts)).Error.Code);
+    }
+
+    [Fact]
+    public async Task A_closed_port_and_an_unknown_host_are_unreachable()
+    {
         await _agent.StopAsync();
         var gone = await Assert.ThrowsAsync<FabricException>(() => _gateway.SendAsync(Alpha, Command(), default));
         Assert.Equal(ErrorCodes.Unreachable, gone.Error.Code);
