@@ -165,26 +165,35 @@ public sealed class PageBitmap
     }
 
     /// <summary>The first set page at or after <paramref name="from"/>, or -1.</summary>
-    public long NextSet(long from) => Next(from, 0);
+    public long NextSet(long from) => Next(from, Length, 0);
+
+    /// <summary>The first set page at or after <paramref name="from"/> and before <paramref name="end"/>, or -1. Looks at no word beyond.</summary>
+    public long NextSet(long from, long end) => Next(from, end, 0);
 
     /// <summary>The first clear page at or after <paramref name="from"/>, or -1.</summary>
-    public long NextClear(long from)
-    {
-        long page = Next(from, ulong.MaxValue);
-        return page >= Length ? -1 : page;
-    }
+    public long NextClear(long from) => Next(from, Length, ulong.MaxValue);
+
+    /// <summary>Whether a page of the run is set. Looks at the run's own words only.</summary>
+    public bool AnySet(PageRun run) => NextSet(run.First, run.End) >= 0;
+
+    /// <summary>Whether every page of the run is set. Looks at the run's own words only.</summary>
+    public bool AllSet(PageRun run) => Next(run.First, run.End, ulong.MaxValue) < 0;
 
     /// <summary>The first run of set pages at or after <paramref name="from"/>, cut at <paramref name="most"/> pages; false at the end.</summary>
-    public bool TryNextRun(long from, int most, out PageRun run)
+    public bool TryNextRun(long from, int most, out PageRun run) => TryNextRun(from, Length, most, out run);
+
+    /// <summary>The first run of set pages inside <paramref name="within"/>, cut at its ends; false if there is none. Looks at its words only.</summary>
+    public bool TryNextRun(PageRun within, out PageRun run) => TryNextRun(within.First, within.End, within.Count, out run);
+
+    private bool TryNextRun(long from, long limit, int most, out PageRun run)
     {
         run = default;
-        long first = NextSet(from);
+        long first = Next(from, limit, 0);
         if (first < 0)
             return false;
-        long end = NextClear(first);
-        if (end < 0)
-            end = Length;
-        run = new PageRun(first, (int)Math.Min(end - first, most));
+        long stop = Math.Min(limit, first + most);
+        long end = Next(first, stop, ulong.MaxValue);
+        run = new PageRun(first, (int)((end < 0 ? stop : end) - first));
         return true;
     }
 
@@ -195,20 +204,24 @@ public sealed class PageBitmap
         return (int)(page >> 6);
     }
 
-    private long Next(long from, ulong flip)
+    // The first page of [from, end) whose bit differs from that of flip, or -1. No word beyond is read: memory may have a billion pages, and who asks for a few asks often.
+    private long Next(long from, long end, ulong flip)
     {
-        if (from < 0 || from >= Length)
+        end = Math.Min(end, Length);
+        if (from < 0 || from >= end)
             return -1;
         int index = (int)(from >> 6);
+        int last = (int)((end - 1) >> 6);
         ulong word = (_words[index] ^ flip) & (ulong.MaxValue << (int)(from & 63));
         while (word == 0)
         {
-            if (++index == _words.Length)
+            if (++index > last)
                 return -1;
             word = _words[index] ^ flip;
         }
 
-        return ((long)index << 6) + BitOperations.TrailingZeroCount(word);
+        long page = ((long)index << 6) + BitOperations.TrailingZeroCount(word);
+        return page < end ? page : -1;
     }
 
     private void Fill(PageRun run, bool set)

@@ -66,7 +66,7 @@ internal sealed class DigestCheck
         Parallel.For(0, _pieces.Length, piece =>
         {
             long end = Math.Min((piece + 1) * DigestPiece.PagesPerPiece, filled.Length);
-            for (long page = filled.NextSet(piece * DigestPiece.PagesPerPiece); page >= 0 && page < end; page = filled.NextSet(page + 1))
+            for (long page = filled.NextSet(piece * DigestPiece.PagesPerPiece, end); page >= 0; page = filled.NextSet(page + 1, end))
                 state.SetDigest(page, Hash(page));
         });
 

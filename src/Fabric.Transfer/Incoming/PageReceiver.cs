@@ -198,7 +198,7 @@ internal sealed class PushBooks(IGuestMemory memory)
         for (int i = 0; i < table.RunCount; i++)
         {
             PageRun run = table.Run(i, out bool zero);
-            if (!zero && Filled.NextSet(run.First) is >= 0 and var held && held < run.End)
+            if (!zero && Filled.AnySet(run))
                 return false;
         }
 
@@ -206,10 +206,10 @@ internal sealed class PushBooks(IGuestMemory memory)
     }
 
     /// <summary>True if every page of the run is filled. No lock, as <see cref="AllNew"/>.</summary>
-    public bool AllHeld(PageRun run) => Filled.NextClear(run.First) is var clear && (clear < 0 || clear >= run.End);
+    public bool AllHeld(PageRun run) => Filled.AllSet(run);
 
     /// <summary>True if writing the run through the mapping will not fault. No lock, as <see cref="AllNew"/>.</summary>
-    public bool AllMapped(PageRun run) => _mapped.NextClear(run.First) is var clear && (clear < 0 || clear >= run.End);
+    public bool AllMapped(PageRun run) => _mapped.AllSet(run);
 
     /// <summary>What is filled now; any thread, also while receivers run.</summary>
     public void CopyFilled(PageBitmap pages)
@@ -259,16 +259,13 @@ internal sealed class PushBooks(IGuestMemory memory)
     // A page that was never filled is a hole already and reads as zeros.
     private void Punch(PageRun run)
     {
-        long from = run.First;
-        while (Filled.TryNextRun(from, (int)(run.End - from), out PageRun held) && held.First < run.End)
+        var left = run;
+        while (Filled.TryNextRun(left, out PageRun held))
         {
-            PageRun inside = held with { Count = (int)(Math.Min(held.End, run.End) - held.First) };
-            memory.Discard(inside);
-            Filled.ClearRun(inside);
-            _mapped.ClearRun(inside);
-            from = inside.End;
-            if (from >= run.End)
-                break;
+            memory.Discard(held);
+            Filled.ClearRun(held);
+            _mapped.ClearRun(held);
+            left = new PageRun(held.End, (int)(run.End - held.End));
         }
     }
 }

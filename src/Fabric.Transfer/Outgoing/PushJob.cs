@@ -130,8 +130,8 @@ internal sealed class PushJob(PageBitmap pages, long? count, PageBitmap? holes, 
         int taken = 0;
         while (taken < chunkPages && cursor >= 0 && cursor < limit)
         {
-            long page = from.NextSet(cursor);
-            bool found = page >= 0 && page < limit;
+            long page = from.NextSet(cursor, limit);
+            bool found = page >= 0;
             if (found)
                 chunk[taken++] = page;
             cursor = found ? page + 1 : limit == long.MaxValue ? -1 : limit;
