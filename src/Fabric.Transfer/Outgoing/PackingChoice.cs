@@ -30,10 +30,10 @@ internal sealed class PackingChoice
     internal const double MostBeyond = 4;
 
     /// <summary>
-    /// Seconds: where a byte takes longer to leave, a page that is sent again is copied and kept, whatever packing does to its first copy, so that it can go as a difference the next time. A copy
-    /// costs a few tenths of a nanosecond a byte.
+    /// Seconds: where a byte takes no longer to leave, nothing is packed nor tried, since the processors at both ends are what the wire waits for. Where it takes longer, a page that is sent again is copied
+    /// and kept, whatever packing does to its first copy, so that it can go as a difference the next time: a copy costs a few tenths of a nanosecond a byte.
     /// </summary>
-    internal const double KeepSeconds = 2e-9;
+    internal const double WideSeconds = 2e-9;
 
     /// <summary>Bytes below which a frame says nothing of speed.</summary>
     private const long Measurable = 32 * 1024;
@@ -64,11 +64,15 @@ internal sealed class PackingChoice
         if (!_send.IsKnown)
             return Packing.None;
         double leaves = Leaves;
+        _expected = leaves;
+        if (leaves <= WideSeconds)
+            return Packing.None;
         double lz4 = _lz4.Cost(leaves);
         double zstd = _zstd.Cost(leaves);
         bool pays = Math.Min(lz4, zstd) <= leaves * WorthShare;
         var best = !pays ? null : lz4 < zstd ? _lz4 : _zstd;
-        _expected = pays ? Math.Min(lz4, zstd) : leaves;
+        if (pays)
+            _expected = Math.Min(lz4, zstd);
         if (pages >= Measurable)
         {
             if (best != _lz4 && _lz4.IsDue(leaves))
@@ -78,7 +82,7 @@ internal sealed class PackingChoice
                 return Packing.Zstd;
         }
 
-        return best?.Packing ?? (again && leaves > KeepSeconds ? Packing.Stored : Packing.None);
+        return best?.Packing ?? (again ? Packing.Stored : Packing.None);
     }
 
     /// <summary>A frame has left as <see cref="Next"/> said.</summary>

@@ -103,6 +103,17 @@ public sealed class PackingChoiceTests
     }
 
     [Fact]
+    public void Where_the_processors_are_what_the_wire_waits_for_nothing_is_tried()
+    {
+        var choice = new PackingChoice(Both);
+        var wire = new Wire(1.02 / PackingChoice.WideSeconds);
+        for (int i = 0; i < 10_000; i++)
+            Assert.Equal(Packing.None, SendOne(choice, wire, 0.05));
+        var slower = new Wire(0.98 / PackingChoice.WideSeconds);
+        Assert.Contains(Enumerable.Range(0, 100).Select(_ => SendOne(choice, slower, 0.05)), static how => how != Packing.None);
+    }
+
+    [Fact]
     public void On_small_frames_nothing_is_tried()
     {
         var choice = new PackingChoice(Both);
