@@ -48,6 +48,12 @@ public sealed record TransferSettings
     /// <summary>Socket buffers of a bulk connection in bytes; 0 leaves it to the kernel.</summary>
     public int BulkBufferBytes { get; init; } = 1024 * 1024;
 
+    /// <summary>
+    /// Bytes that each of several bulk connections may have on their way between two ends on one host; 0: no such limit. No wire has to be kept busy there, and what is on its way lies in the processors' caches: the
+    /// receiver finds it there as long as it is little.
+    /// </summary>
+    public int OneHostBufferBytes { get; init; } = 128 * 1024;
+
     /// <summary>Bytes that a bulk connection may hold back in the kernel while pulling, at most.</summary>
     public int PullUnsentBytes { get; init; } = 256 * 1024;
 

@@ -39,7 +39,7 @@ internal static class DataPlane
         if (sizes.Length > 1)
             settings = settings with { PushFramePages = sizes[1] };
         if (sizes.Length > 2)
-            settings = settings with { BulkBufferBytes = sizes[2] };
+            settings = settings with { BulkBufferBytes = sizes[2], OneHostBufferBytes = sizes[2] };
         bool lean = true;
         Console.WriteLine($"{"connections",12}{"packed",8}{"first GB/s",12}{"second GB/s",12}{"later GB/s",12}{"stopped 64 MiB ms",20}{"bytes/round",14}{"bytes/page",12}{"first CPU s/GB",16}{"later CPU s/GB",16}");
         foreach (var (connections, cap) in ((int, long?)[])[(1, null), (2, null), (2, SlowWire)])

@@ -1,3 +1,4 @@
+using System.Net;
 using System.Net.Sockets;
 using System.Runtime.InteropServices;
 using Fabric.Core;
@@ -47,6 +48,8 @@ internal sealed class DataChannel : IDisposable
         socket.NoDelay = true;
         if (kind == ChannelKind.Bulk && settings.BulkBufferBytes > 0)
             socket.SendBufferSize = socket.ReceiveBufferSize = settings.BulkBufferBytes;
+        if (kind == ChannelKind.Bulk && StaysOnHost && settings.OneHostBufferBytes > 0)
+            socket.ReceiveBufferSize = settings.OneHostBufferBytes;
         _descriptor = (int)socket.SafeHandle.DangerousGetHandle();
         SocketIo.MakeBlocking(_descriptor, settings.SliceMilliseconds);
         if (kind == ChannelKind.Bulk)
@@ -68,6 +71,16 @@ internal sealed class DataChannel : IDisposable
 
     /// <summary>Whether the peer has sent something that was not received yet.</summary>
     public bool HasInput => _socket.Available > 0;
+
+    /// <summary>Whether the peer is on this host: nothing that is sent goes over a wire.</summary>
+    public bool StaysOnHost => _socket.RemoteEndPoint is IPEndPoint { Address: var peer } && (IPAddress.IsLoopback(peer) || peer.Equals((_socket.LocalEndPoint as IPEndPoint)?.Address));
+
+    /// <summary>From now on at most about so many bytes are on their way: in the kernel here, and not acknowledged yet.</summary>
+    public void KeepLittleUnderWay(int bytes)
+    {
+        _socket.SendBufferSize = bytes;
+        KeepQueueShort(bytes / 2);
+    }
 
     /// <summary>From now on the kernel holds back at most about so many bytes of this connection.</summary>
     public void KeepQueueShort(int bytes) => SocketIo.LimitUnsent(_descriptor, bytes);

@@ -58,7 +58,11 @@ public static class OutgoingConnector
         try
         {
             DataChannel[] made = await Task.WhenAll(opening);
-            return new OutgoingChannels(made[0], made[1], [.. made[2..]]);
+            DataChannel[] bulk = [.. made[2..]];
+            // One connection alone needs a longer queue: its two ends would only ever run in turns.
+            foreach (var channel in bulk.Where(channel => bulk.Length > 1 && settings.OneHostBufferBytes > 0 && channel.StaysOnHost))
+                channel.KeepLittleUnderWay(settings.OneHostBufferBytes);
+            return new OutgoingChannels(made[0], made[1], bulk);
         }
         catch
         {

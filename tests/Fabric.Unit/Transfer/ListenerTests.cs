@@ -89,6 +89,24 @@ public sealed class ListenerTests
         }
     }
 
+    /// <summary>Linux gives twice the buffer that is asked for; what it gives is what a socket says.</summary>
+    [Theory]
+    [InlineData(1, false)]
+    [InlineData(2, true)]
+    public async Task On_one_host_little_is_under_way_on_each_of_several_connections(int connections, bool little)
+    {
+        var settings = TransferSettings.Default;
+        await using var pair = new TransferPair(50, settings: settings, bulk: connections);
+        pair.Await();
+        using var channels = await OutgoingConnector.ConnectAsync(pair.Endpoint, pair.Id, TransferPair.Ticket, connections, settings, TimeProvider.System, CancellationToken.None);
+        Assert.Equal(connections, channels.Bulk.Length);
+        Assert.All(channels.Bulk, channel =>
+        {
+            Assert.True(channel.StaysOnHost);
+            Assert.Equal(little, channel.RawSocket.SendBufferSize <= 2 * settings.OneHostBufferBytes);
+        });
+    }
+
     private static async Task KnockAsync(TransferPair pair)
     {
         try
