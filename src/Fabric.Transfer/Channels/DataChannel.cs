@@ -73,7 +73,20 @@ internal sealed class DataChannel : IDisposable
     public bool HasInput => _socket.Available > 0;
 
     /// <summary>Whether the peer is on this host: nothing that is sent goes over a wire.</summary>
-    public bool StaysOnHost => _socket.RemoteEndPoint is IPEndPoint { Address: var peer } && (IPAddress.IsLoopback(peer) || peer.Equals((_socket.LocalEndPoint as IPEndPoint)?.Address));
+    public bool StaysOnHost
+    {
+        get
+        {
+            try
+            {
+                return _socket.RemoteEndPoint is IPEndPoint { Address: var peer } && (IPAddress.IsLoopback(peer) || peer.Equals((_socket.LocalEndPoint as IPEndPoint)?.Address));
+            }
+            catch (SocketException)
+            {
+                return false; // the peer is gone; who sends or receives next will be told
+            }
+        }
+    }
 
     /// <summary>From now on at most about so many bytes are on their way: in the kernel here, and not acknowledged yet.</summary>
     public void KeepLittleUnderWay(int bytes)

@@ -60,8 +60,12 @@ public static class OutgoingConnector
             DataChannel[] made = await Task.WhenAll(opening);
             DataChannel[] bulk = [.. made[2..]];
             // One connection alone needs a longer queue: its two ends would only ever run in turns.
-            foreach (var channel in bulk.Where(channel => bulk.Length > 1 && settings.OneHostBufferBytes > 0 && channel.StaysOnHost))
-                channel.KeepLittleUnderWay(settings.OneHostBufferBytes);
+            if (bulk.Length > 1 && settings.OneHostBufferBytes > 0)
+            {
+                foreach (var channel in bulk.Where(static channel => channel.StaysOnHost))
+                    channel.KeepLittleUnderWay(settings.OneHostBufferBytes);
+            }
+
             return new OutgoingChannels(made[0], made[1], bulk);
         }
         catch
