@@ -49,7 +49,7 @@ public sealed record TransferSettings
     public int BulkBufferBytes { get; init; } = 1024 * 1024;
 
     /// <summary>
-    /// Bytes that each of several bulk connections may have on their way between two ends on one host; 0: no such limit. No wire has to be kept busy there, and what is on its way lies in the processors' caches: the
+    /// The receive buffer of a bulk connection between two ends on one host, and, where there are several such connections, what each may have on its way (<see cref="Channels.DataChannel.KeepLittleUnderWay"/>); bytes, 0: no such limit. No wire has to be kept busy there, and what is on its way lies in the processors' caches: the
     /// receiver finds it there as long as it is little.
     /// </summary>
     public int OneHostBufferBytes { get; init; } = 128 * 1024;

@@ -46,14 +46,15 @@ internal sealed class DataChannel : IDisposable
         _time = time;
         _frameDeadline = settings.FrameDeadline;
         socket.NoDelay = true;
-        if (kind == ChannelKind.Bulk && settings.BulkBufferBytes > 0)
-            socket.SendBufferSize = socket.ReceiveBufferSize = settings.BulkBufferBytes;
-        if (kind == ChannelKind.Bulk && StaysOnHost && settings.OneHostBufferBytes > 0)
-            socket.ReceiveBufferSize = settings.OneHostBufferBytes;
         _descriptor = (int)socket.SafeHandle.DangerousGetHandle();
         SocketIo.MakeBlocking(_descriptor, settings.SliceMilliseconds);
-        if (kind == ChannelKind.Bulk)
-            SocketIo.PaceByModel(_descriptor); // a wanted page must not wait in a switch behind pages that nobody waits for
+        if (kind != ChannelKind.Bulk)
+            return;
+        SocketIo.PaceByModel(_descriptor); // a wanted page must not wait in a switch behind pages that nobody waits for
+        if (settings.BulkBufferBytes > 0)
+            socket.SendBufferSize = socket.ReceiveBufferSize = settings.BulkBufferBytes;
+        if (settings.OneHostBufferBytes > 0 && StaysOnHost)
+            socket.ReceiveBufferSize = settings.OneHostBufferBytes;
     }
 
     public ChannelKind Kind { get; }
