@@ -126,7 +126,7 @@ public sealed class ListenerTests
             Thread.SpinWait(50);
     }
 
-    private static TransferPair Pair() => new(50, settings: new TransferSettings { HelloDeadline = TimeSpan.FromMilliseconds(400), ConnectDeadline = TimeSpan.FromSeconds(10), SliceMilliseconds = 20 });
+    private static TransferPair Pair() => new(50, settings: new TransferSettings { HelloDeadline = TimeSpan.FromSeconds(2), ConnectDeadline = TimeSpan.FromSeconds(10), SliceMilliseconds = 20 });
 
     private static async Task MoveAsync(TransferPair pair)
     {

@@ -248,7 +248,7 @@ public sealed class PullTests
     [Fact(Timeout = 60 * Second)]
     public async Task A_silent_peer_is_unreachable_within_the_deadline()
     {
-        TransferSettings settings = new() { SilenceDeadline = TimeSpan.FromMilliseconds(400), SliceMilliseconds = 20, PingInterval = TimeSpan.FromSeconds(60) };
+        TransferSettings settings = new() { SilenceDeadline = TimeSpan.FromSeconds(2), SliceMilliseconds = 20, PingInterval = TimeSpan.FromSeconds(60) };
         await using TransferPair pair = new(10, settings: settings);
         await pair.ConnectAsync();
         FabricException silent = await Assert.ThrowsAsync<FabricException>(() => pair.Running);
