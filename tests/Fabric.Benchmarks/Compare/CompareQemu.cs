@@ -16,7 +16,7 @@ public static class CompareQemu
         fabric-bench compare-qemu [--runs 10] [--link loopback,1gbit,…] [--workload idle,read-heavy,write-heavy] [--memory 256M,1G,…] [--mb N] [--rate 5000|2x]
                                   [--modes pre-copy,post-copy,auto] [--only MOVER,…] [--cap N] [--channels 2] [--accel tcg|kvm] [--kernel FILE --initrd FILE] [--out DIR]
           Every link with every memory with every workload is one table. Writes compare-qemu.md and compare-qemu.json to DIR (artifacts/bench), after every table anew.
-          Movers: fabric, qemu, qemu-best. Exit 1: a move of Fabric's failed or broke the guest's memory; a bar that was missed is in the report.
+          Movers: fabric, qemu, qemu-best, qemu-shared. Exit 1: a move of Fabric's failed or broke the guest's memory; a bar that was missed is in the report.
           The kernel and the initrd come from guests/build.sh (FABRIC_GUEST_KERNEL, FABRIC_GUEST_INITRD) where they are not given.
           --link: loopback, or the rate of a shaped link between two network namespaces (root), such as 400mbit or 1gbit.
           --mb: MiB that the guest fills with patterns, 85 % of what it has unless given. --cap: seconds after which a move is called off, 30 or two copies' time unless given.
@@ -94,7 +94,7 @@ public static class CompareQemu
         IMover[] all =
         [
             new FabricMover(lab, TimeProvider.System), new QemuOwnMigration(QemuTuning.Defaults, options.Channels, lab, TimeProvider.System),
-            new QemuOwnMigration(QemuTuning.Best, options.Channels, lab, TimeProvider.System),
+            new QemuOwnMigration(QemuTuning.Best, options.Channels, lab, TimeProvider.System), new QemuOwnMigration(QemuTuning.BestOnShared, options.Channels, lab, TimeProvider.System),
         ];
         if (options.Only.Except(all.Select(m => m.Name)).FirstOrDefault() is { } unknown)
             throw new FabricException(ErrorCodes.InvalidArgument, $"There is no mover '{Label.Shorten(unknown)}'.", "Movers: " + string.Join(", ", all.Select(m => m.Name)));

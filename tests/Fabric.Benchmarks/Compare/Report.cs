@@ -44,7 +44,7 @@ public sealed record Report(string Machine, int RunsEach, IReadOnlyList<Cell> Ce
         text.Append("Times in ms: median (least – most). Total: destination waits for the state → all is there and the guest runs. Downtime: vCPUs stopped → vCPUs run, ");
         text.Append("by QEMU's events or the agents' records. Stopped: the same as the guest saw it by the host's clock. Gap: longest time in which the running guest could not go on. ");
         text.Append("Work lost: how far the guest's work fell behind its pace before the move, at most, within a window that is the same for all (docs/TESTING.md). Pace after: its pace when the move was long over, by that before. ");
-        text.Append("qemu: its defaults; qemu-best: no bandwidth cap, multifd in pre-copy, postcopy-preempt in post-copy.\n");
+        text.Append("qemu: its defaults; qemu-best: no bandwidth cap, multifd in pre-copy, postcopy-preempt in post-copy; qemu-shared: the same of a guest whose memory can be shared, as that of Fabric's guests.\n");
         AppendSummary(text);
         foreach (var cell in Cells.Where(static c => c.Results.Count > 0))
             AppendCell(text, cell);

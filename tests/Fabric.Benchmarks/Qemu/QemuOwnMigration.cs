@@ -15,6 +15,9 @@ public enum QemuTuning
 
     /// <summary>No bandwidth cap; pre-copy with multifd, post-copy with its own connection for urgent pages (postcopy-preempt).</summary>
     Best,
+
+    /// <summary>As <see cref="Best"/>, of a machine whose memory can be shared with other processes, as vhost-user, virtiofs and Fabric need it.</summary>
+    BestOnShared,
 }
 
 /// <summary>
@@ -25,12 +28,19 @@ public sealed class QemuOwnMigration(QemuTuning tuning, int multifdChannels, Lin
     private static readonly TimeSpan BootDeadline = TimeSpan.FromSeconds(60);
     private static readonly TimeSpan MeasureDeadline = TimeSpan.FromSeconds(20);
 
-    public string Name => tuning == QemuTuning.Defaults ? "qemu" : "qemu-best";
+    public string Name => tuning switch
+    {
+        QemuTuning.Defaults => "qemu",
+        QemuTuning.Best => "qemu-best",
+        _ => "qemu-shared",
+    };
 
     public string? Unavailable { get; } =
         (Environment.GetEnvironmentVariable("PATH") ?? "").Split(':').Any(folder => File.Exists(Path.Combine(folder, "qemu-system-x86_64")))
             ? null
             : "qemu-system-x86_64 is not installed: run deploy/install-prerequisites.sh";
+
+    private bool Shared => tuning == QemuTuning.BestOnShared;
 
     /// <summary>QEMU does as it is told.</summary>
     public bool Knows(MoveMode mode) => mode != MoveMode.Auto;
@@ -42,7 +52,7 @@ public sealed class QemuOwnMigration(QemuTuning tuning, int multifdChannels, Lin
         try
         {
             using var warm = new WarmMemory(move.Guest.MemoryBytes);
-            await using var source = await QemuProcess.StartAsync(move.Guest, "source", directory, Pair.Place(lab, Pair.Source).Enter, incoming: false, time, cancellation);
+            await using var source = await QemuProcess.StartAsync(move.Guest, "source", directory, Pair.Place(lab, Pair.Source).Enter, incoming: false, Shared, time, cancellation);
             await using var work = new WorkWatch([source.ConsoleLog, QemuProcess.ConsoleLogOf("destination", directory)], time);
             long lastBeat = await WaitForWorkloadAsync(source, cancellation);
             await work.SettledAsync(cancellation);
@@ -51,7 +61,7 @@ public sealed class QemuOwnMigration(QemuTuning tuning, int multifdChannels, Lin
             // Starting the destination is part of a move, and takes of the same processors.
             var start = work.Now;
             var place = Pair.Place(lab, Pair.Destination);
-            await using var destination = await QemuProcess.StartAsync(move.Guest, "destination", directory, place.Enter, incoming: true, time, cancellation);
+            await using var destination = await QemuProcess.StartAsync(move.Guest, "destination", directory, place.Enter, incoming: true, Shared, time, cancellation);
             var result = await MeasureAsync(source, destination, place, move, lastBeat, cancellation);
             if (result.Failure is not null)
                 return result;
@@ -116,7 +126,7 @@ public sealed class QemuOwnMigration(QemuTuning tuning, int multifdChannels, Lin
         List<string> parameters = [];
         if (mode == MoveMode.PostCopy)
             capabilities.Add("postcopy-ram");
-        if (tuning == QemuTuning.Best)
+        if (tuning != QemuTuning.Defaults)
         {
             parameters.Add("\"max-bandwidth\":0");
             if (mode == MoveMode.PostCopy)

@@ -8,7 +8,7 @@ using Fabric.Machines.Qemu;
 namespace Fabric.Benchmarks.Qemu;
 
 /// <summary>
-/// A plain QEMU as its manual starts it: anonymous RAM, no shared file, nothing preloaded. Owns the process: disposing ends it.
+/// A plain QEMU as its manual starts it: anonymous RAM, or on demand a shared memory file, and nothing preloaded. Owns the process: disposing ends it.
 /// Notes when the events that matter arrive.
 /// </summary>
 internal sealed class QemuProcess : IAsyncDisposable
@@ -53,14 +53,15 @@ internal sealed class QemuProcess : IAsyncDisposable
     /// <param name="directory">For them.</param>
     /// <param name="enter">Words before the command, which must give way to it: where it runs.</param>
     /// <param name="incoming">It waits for a migration.</param>
+    /// <param name="shared">Its memory is a file that other processes may map.</param>
     /// <param name="time">The clock.</param>
     /// <param name="cancellation">Ends it.</param>
     /// <exception cref="FabricException">machine-failed, with QEMU's words.</exception>
     public static async Task<QemuProcess> StartAsync(
-        GuestImage guest, string name, string directory, IReadOnlyList<string> enter, bool incoming, TimeProvider time, CancellationToken cancellation)
+        GuestImage guest, string name, string directory, IReadOnlyList<string> enter, bool incoming, bool shared, TimeProvider time, CancellationToken cancellation)
     {
         string qmp = Path.Combine(directory, name + ".qmp"), log = ConsoleLogOf(name, directory), errors = Path.Combine(directory, name + ".err");
-        List<string> command = [.. enter, "qemu-system-x86_64", .. Arguments(guest, name, qmp, log, incoming)];
+        List<string> command = [.. enter, "qemu-system-x86_64", .. Arguments(guest, name, qmp, log, incoming, shared)];
         var start = new ProcessStartInfo(command[0], command.Skip(1)) { UseShellExecute = false, RedirectStandardError = true, RedirectStandardInput = true };
         var process = Process.Start(start) ?? throw new FabricException(ErrorCodes.MachineFailed, "QEMU did not start.");
         process.StandardInput.Close();
@@ -111,17 +112,19 @@ internal sealed class QemuProcess : IAsyncDisposable
         _process.Dispose();
     }
 
-    private static List<string> Arguments(GuestImage guest, string name, string qmp, string log, bool incoming)
+    private static List<string> Arguments(GuestImage guest, string name, string qmp, string log, bool incoming, bool shared)
     {
         string megabytes = (guest.MemoryBytes / ByteSize.Mebi).ToString(CultureInfo.InvariantCulture) + "M";
         List<string> arguments =
         [
-            "-name", name, "-machine", "q35", "-accel", guest.Accelerator, "-cpu", "qemu64", "-smp", "1", "-m", megabytes,
+            "-name", name, "-machine", shared ? "q35,memory-backend=ram" : "q35", "-accel", guest.Accelerator, "-cpu", "qemu64", "-smp", "1", "-m", megabytes,
             "-nodefaults", "-no-user-config", "-display", "none", "-vga", "none",
             "-kernel", guest.Kernel, "-initrd", guest.Initrd, "-append", "console=ttyS0 quiet panic=1 tsc=unstable " + guest.Append,
             "-serial", "file:" + log, "-device", "virtio-balloon-pci,id=balloon0,free-page-reporting=on",
             "-qmp", $"unix:{qmp},server=on,wait=off",
         ];
+        if (shared)
+            arguments.AddRange(["-object", $"memory-backend-memfd,id=ram,size={megabytes},share=on"]);
         if (incoming)
             arguments.AddRange(["-incoming", "defer"]);
         return arguments;
