@@ -153,21 +153,30 @@ public interface IGuestMemory
         pages.And(present);
     }
 
-    /// <summary>Begins to record writes by the guest and its devices. Idempotent; also forgets what was recorded before.</summary>
-    void StartDirtyTracking();
+    /// <summary>Begins to record writes by the guest and its devices. What was recorded before is forgotten, and whoever had it recorded is told nothing any more. Where this throws, nothing is recorded.</summary>
+    IDirtyTracking StartDirtyTracking();
 
     /// <summary>
     /// As <see cref="StartDirtyTracking()"/>, and as <see cref="ReadPresence"/> behind it: sets exactly the bits of the pages that exist. Where the memory can, it does so piece by piece from the first page on, and says
     /// how far it has come, since going over all that exists takes some 25 ms for each GiB.
     /// </summary>
     /// <param name="present">While this runs, bits from what was reached on are being written.</param>
-    /// <param name="reached">Hears a page, a multiple of 64 or the end: the bits before it are as they stay, and writes to these pages are recorded. Called on this thread; short.</param>
-    void StartDirtyTracking(PageBitmap present, Action<long> reached)
+    /// <param name="reached">Hears a page, a multiple of 64 or the end: the bits before it are as they stay, and writes to these pages are recorded. Called on this thread; short. What it throws calls the recording off.</param>
+    IDirtyTracking StartDirtyTracking(PageBitmap present, Action<long> reached)
     {
         ArgumentNullException.ThrowIfNull(reached);
-        StartDirtyTracking();
-        ReadPresence(present);
-        reached(PageCount);
+        var tracking = StartDirtyTracking();
+        try
+        {
+            ReadPresence(present);
+            reached(PageCount);
+            return tracking;
+        }
+        catch
+        {
+            tracking.Dispose();
+            throw;
+        }
     }
 
     /// <summary>
@@ -180,17 +189,7 @@ public interface IGuestMemory
     /// <summary>Adds the pages that the guest has touched since <see cref="WatchTouches"/> returned true.</summary>
     void ReadTouches(PageBitmap touched) => throw new NotSupportedException();
 
-    /// <summary>
-    /// Adds the pages written since the last scan (or since tracking began) to <paramref name="dirty"/> and re-arms them in the same step,
-    /// so that no write is missed. Returns how many pages the scan reported.
-    /// </summary>
-    /// <param name="dirty">What was found is added.</param>
-    /// <param name="asked">
-    /// Null: all pages matter. Otherwise others may be left out, and are then reported by a later scan: the guest may stand meanwhile, and to go over all that exists takes a millisecond for each GiB.
-    /// </param>
-    long ScanDirty(PageBitmap dirty, PageBitmap? asked = null);
-
-    /// <summary>Ends the recording; the guest pays nothing afterwards. Idempotent.</summary>
+    /// <summary>Ends the recording, whoever began it, an earlier agent as well; the guest pays nothing afterwards. Idempotent.</summary>
     void StopDirtyTracking();
 
     /// <summary>

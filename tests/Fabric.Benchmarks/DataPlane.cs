@@ -165,9 +165,13 @@ internal static class DataPlane
 
         public void ReadPresence(PageBitmap present) => present.SetAll();
 
-        public void StartDirtyTracking() => _dirty = 0;
+        public IDirtyTracking StartDirtyTracking()
+        {
+            _dirty = 0;
+            return new DirtyTracking((_, dirty, _) => Scan(dirty), static _ => { });
+        }
 
-        public long ScanDirty(PageBitmap dirty, PageBitmap? asked = null)
+        private long Scan(PageBitmap dirty)
         {
             long count = _dirty;
             for (long page = 0; page < count; page += 1 << 20)

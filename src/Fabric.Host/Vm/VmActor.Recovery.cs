@@ -74,6 +74,8 @@ internal sealed partial class VmActor
             return;
         }
 
+        // Writes that an earlier agent had recorded nobody asks for any more; the guest pays for them.
+        machine.Memory.StopDirtyTracking();
         if (await StatusAsync(machine) == MachineStatus.Running)
             _live.RunState = VmRunState.Running;
         else
@@ -86,7 +88,6 @@ internal sealed partial class VmActor
         {
             case SourcePhase.Pushing:
                 Ledger.Append(new VmRecord.PushEnded(outgoing.Migration, Restarted));
-                machine?.Memory.StopDirtyTracking();
                 await RecoverOwnerAsync(machine);
                 break;
             case SourcePhase.HandingOver:

@@ -100,7 +100,6 @@ internal sealed partial class VmActor
     private void EndPush(MigrationId migration, FabricError why)
     {
         _memory.TryTell(new EndOutgoing());
-        _live.Machine?.Memory.StopDirtyTracking();
         _live.Converged = null;
         Ledger.Append(new VmRecord.PushEnded(migration, why));
         GiveBackWhatIsLent();

@@ -38,7 +38,7 @@ internal sealed class QemuMemory : IGuestMemory, IDisposable
     private readonly ulong _guestBase;
     private readonly Lock _gate = new();
     private UserFaultModes _modes;
-    private bool _tracking;
+    private DirtyTracking? _tracking; // the one that counts
     private MissingPageTrap? _trap;
 
     /// <summary>Takes ownership of all of them.</summary>
@@ -150,24 +150,28 @@ internal sealed class QemuMemory : IGuestMemory, IDisposable
 
     public void KeepPresent(PageBitmap pages) => _file.KeepPresent(pages, Address);
 
-    public void StartDirtyTracking()
-    {
-        lock (_gate)
-        {
-            Require(UserFaultModes.WriteProtect);
-            // A fresh registration counts every page as written, an old one what was written since: both are thrown away.
-            _tracker.Start();
-            _tracking = true;
-        }
-    }
+    // A fresh registration counts every page as written, an old one what was written since: both are thrown away.
+    public IDirtyTracking StartDirtyTracking() => Start(_tracker.Start);
 
-    public void StartDirtyTracking(PageBitmap present, Action<long> reached)
+    public IDirtyTracking StartDirtyTracking(PageBitmap present, Action<long> reached) => Start(() => _tracker.Start(present, reached));
+
+    private DirtyTracking Start(Action arm)
     {
         lock (_gate)
         {
-            Require(UserFaultModes.WriteProtect);
-            _tracker.Start(present, reached);
-            _tracking = true;
+            _tracking = null;
+            try
+            {
+                Require(UserFaultModes.WriteProtect);
+                arm();
+            }
+            catch
+            {
+                StopDirtyTracking();
+                throw;
+            }
+
+            return _tracking = new DirtyTracking(Scan, End);
         }
     }
 
@@ -185,7 +189,7 @@ internal sealed class QemuMemory : IGuestMemory, IDisposable
     {
         lock (_gate)
         {
-            if (_watch.Unmapper is not { } unmapper || _tracking || _modes != UserFaultModes.None || PageCount > WatchedMost)
+            if (_watch.Unmapper is not { } unmapper || _tracking is not null || _modes != UserFaultModes.None || PageCount > WatchedMost)
                 return false;
             for (long page = 0; page < PageCount; page += UnmapAtOnce)
             {
@@ -205,14 +209,21 @@ internal sealed class QemuMemory : IGuestMemory, IDisposable
             _scan.FindPresent(touched);
     }
 
-    public long ScanDirty(PageBitmap dirty, PageBitmap? asked = null)
+    private long Scan(DirtyTracking tracking, PageBitmap dirty, PageBitmap? asked)
     {
-        ArgumentNullException.ThrowIfNull(dirty);
         lock (_gate)
         {
-            if (!_tracking)
-                throw new InvalidOperationException("Dirty tracking has not been started.");
+            tracking.MustBe(_tracking);
             return _tracker.Scan(dirty, asked);
+        }
+    }
+
+    private void End(DirtyTracking tracking)
+    {
+        lock (_gate)
+        {
+            if (tracking == _tracking)
+                StopDirtyTracking();
         }
     }
 
@@ -220,7 +231,7 @@ internal sealed class QemuMemory : IGuestMemory, IDisposable
     {
         lock (_gate)
         {
-            _tracking = false;
+            _tracking = null;
             // Unregistering would end the trap as well, and answer its waiters with zeros.
             if (_trap is null && !_modes.HasFlag(UserFaultModes.Missing))
                 Release();
@@ -254,7 +265,7 @@ internal sealed class QemuMemory : IGuestMemory, IDisposable
             if (Process.HasExited)
                 return;
             Release();
-            if (_tracking)
+            if (_tracking is not null)
                 Require(UserFaultModes.WriteProtect);
         }
     }

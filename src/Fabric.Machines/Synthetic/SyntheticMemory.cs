@@ -55,7 +55,8 @@ internal sealed class SyntheticMemory : IGuestMemory, IDisposable
     private readonly object _arrival = new();
     private volatile SyntheticTrap? _trap;
     private volatile bool _gone;
-    private volatile bool _tracking;
+    private readonly Lock _scans = new();
+    private volatile DirtyTracking? _tracking; // changed under _scans
     private volatile bool _hasRun;
     private volatile bool _directWrites;
 
@@ -88,31 +89,48 @@ internal sealed class SyntheticMemory : IGuestMemory, IDisposable
         present.CopyFrom(_present);
     }
 
-    public void StartDirtyTracking()
+    public IDirtyTracking StartDirtyTracking()
     {
-        for (long page = _dirty.NextSet(0); page >= 0; page = _dirty.NextSet(page + 1))
-            _dirty.AtomicClear(page);
-        _tracking = true;
-    }
-
-    public long ScanDirty(PageBitmap dirty, PageBitmap? asked = null)
-    {
-        ArgumentNullException.ThrowIfNull(dirty);
-        if (!_tracking)
-            throw new InvalidOperationException("Dirty tracking has not been started.");
-        long found = 0;
-        for (long page = _dirty.NextSet(0); page >= 0; page = _dirty.NextSet(page + 1))
+        lock (_scans)
         {
-            if (!_dirty.AtomicClear(page))
-                continue;
-            dirty[page] = true;
-            found++;
+            for (long page = _dirty.NextSet(0); page >= 0; page = _dirty.NextSet(page + 1))
+                _dirty.AtomicClear(page);
+            return _tracking = new DirtyTracking(Scan, End);
         }
-
-        return found;
     }
 
-    public void StopDirtyTracking() => _tracking = false;
+    private long Scan(DirtyTracking tracking, PageBitmap dirty, PageBitmap? asked)
+    {
+        lock (_scans)
+        {
+            tracking.MustBe(_tracking);
+            long found = 0;
+            for (long page = _dirty.NextSet(0); page >= 0; page = _dirty.NextSet(page + 1))
+            {
+                if (!_dirty.AtomicClear(page))
+                    continue;
+                dirty[page] = true;
+                found++;
+            }
+
+            return found;
+        }
+    }
+
+    private void End(DirtyTracking tracking)
+    {
+        lock (_scans)
+        {
+            if (tracking == _tracking)
+                _tracking = null;
+        }
+    }
+
+    public void StopDirtyTracking()
+    {
+        lock (_scans)
+            _tracking = null;
+    }
 
     public void Discard(PageRun run)
     {

@@ -28,6 +28,9 @@ public sealed class GuestLook : IAsyncDisposable
     /// <summary>What existed when the recording had begun, once <see cref="Begun"/> has completed.</summary>
     internal PageBitmap Present { get; }
 
+    /// <summary>The recording, once <see cref="Begun"/> has completed.</summary>
+    internal IDirtyTracking? Tracking { get; private set; }
+
     /// <param name="memory">Its machine may end at any time; then the look fails.</param>
     /// <param name="touches">False: only writes matter.</param>
     /// <param name="logger">For what goes wrong and stops nobody.</param>
@@ -45,14 +48,14 @@ public sealed class GuestLook : IAsyncDisposable
         await _ends.CancelAsync();
         await ((Task)Begun).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
         _ends.Dispose();
-        EndRecording(_memory, _logger);
+        EndRecording(Tracking, _logger);
     }
 
-    internal static void EndRecording(IGuestMemory memory, ILogger logger)
+    internal static void EndRecording(IDirtyTracking? tracking, ILogger logger)
     {
         try
         {
-            memory.StopDirtyTracking();
+            tracking?.Dispose();
         }
         catch (Exception e) when (e is FabricException or ObjectDisposedException)
         {
@@ -65,7 +68,7 @@ public sealed class GuestLook : IAsyncDisposable
     {
         bool watched = touches && Watch();
         _ends.Token.ThrowIfCancellationRequested();
-        _memory.StartDirtyTracking();
+        Tracking = _memory.StartDirtyTracking();
         _memory.ReadPresence(Present);
         return watched;
     }

@@ -119,7 +119,7 @@ public sealed partial class OutgoingTransfer
     {
         Found.Clear();
         long began = _time.GetTimestamp();
-        long pages = _memory.ScanDirty(Found);
+        long pages = Tracking.Scan(Found);
         Windows.Add(Found, _time.GetElapsedTime(began));
         return pages;
     }

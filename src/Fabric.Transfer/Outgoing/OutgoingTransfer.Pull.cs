@@ -105,7 +105,7 @@ public sealed partial class OutgoingTransfer
         hot.Clear();
         if (_pushed)
         {
-            _memory.ScanDirty(hot, _asked);
+            Tracking.Scan(hot, _asked);
             SendMap(hot.Words);
             _sending.Or(hot);
             _present.Or(_sending);
@@ -114,7 +114,7 @@ public sealed partial class OutgoingTransfer
         }
         else if (_looked)
         {
-            _memory.ScanDirty(hot);
+            Tracking.Scan(hot);
             _present.Or(hot);
             _sending.CopyFrom(_present);
         }

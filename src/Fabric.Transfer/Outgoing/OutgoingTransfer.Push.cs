@@ -99,7 +99,7 @@ public sealed partial class OutgoingTransfer
         await RunJobAsync(NewPush(_sending, _holes, PageFlags.None, last: true), cancellation);
         byte[] state = await StateAsync(deviceState, cancellation);
         _dirty.Clear();
-        if (_memory.ScanDirty(_dirty) > 0)
+        if (Tracking.Scan(_dirty) > 0)
         {
             // Few pages, seldom holes: they go as they are. From here on nothing writes, so every digest must match.
             _present.Or(_dirty);
@@ -155,7 +155,14 @@ public sealed partial class OutgoingTransfer
         _pushed = true;
         _holes.Clear();
         Windows.Restart();
-        _memory.StartDirtyTracking(_sending, reached);
+        _tracking = _memory.StartDirtyTracking(_sending, page =>
+        {
+            _life.ThrowIfOver();
+            reached(page);
+        });
+        // Who ended the transfer just now found no recording to end.
+        if (_life.Ended.IsCancellationRequested)
+            GuestLook.EndRecording(_tracking, _logger);
         _present.CopyFrom(_sending);
         _firstPages = _present.CountSet();
     }
@@ -204,7 +211,7 @@ public sealed partial class OutgoingTransfer
     {
         if (stands && _history is null)
         {
-            _memory.ScanDirty(_dirty);
+            Tracking.Scan(_dirty);
             return;
         }
 

@@ -37,6 +37,7 @@ public sealed partial class OutgoingTransfer
     {
         _look ??= GuestLook.Begin(_memory, _readsAhead, _logger);
         bool watched = await _look.Begun.WaitAsync(cancellation);
+        _tracking = _look.Tracking;
         _present.CopyFrom(_look.Present);
         _looked = true;
         if (watched)
@@ -123,7 +124,7 @@ public sealed partial class OutgoingTransfer
     {
         PageBitmap written = _written!;
         _sending.Clear();
-        _memory.ScanDirty(_sending);
+        Tracking.Scan(_sending);
         written.Or(_sending);
         _history?.Latest().Or(_sending);
         _dirty.Or(_sending);
@@ -156,7 +157,7 @@ public sealed partial class OutgoingTransfer
     {
         PageBitmap written = _written!;
         _sending.Clear();
-        _memory.ScanDirty(_sending, _asked);
+        Tracking.Scan(_sending, _asked);
         written.Or(_sending);
         _present.Or(_sending);
         _dirty.Or(_sending);

@@ -46,6 +46,7 @@ public sealed partial class OutgoingTransfer : IOutgoingTransfer
     private readonly WireMeter _wire = new(); // bytes
     private readonly WireMeter _carried = new(); // bytes of pages
     private bool _agreed;
+    private IDirtyTracking? _tracking; // begun by the first round, or by the look; also the look's then
     private bool _pushed;
     private long _firstPages;
 
@@ -118,6 +119,8 @@ public sealed partial class OutgoingTransfer : IOutgoingTransfer
 
     public Task<FabricError?> Over => _life.Over;
 
+    private IDirtyTracking Tracking => _tracking ?? throw new InvalidOperationException("No writes have been recorded yet.");
+
     public MigrationStats Snapshot()
     {
         RoundReport? last = _lastRound;
@@ -181,8 +184,8 @@ public sealed partial class OutgoingTransfer : IOutgoingTransfer
         _pin.Dispose();
         if (_look is not null)
             await _look.DisposeAsync();
-        else if (_pushed)
-            GuestLook.EndRecording(_memory, _logger);
+        else
+            GuestLook.EndRecording(_tracking, _logger);
         _pullBegun.Dispose();
     }
 

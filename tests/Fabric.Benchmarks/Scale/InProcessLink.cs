@@ -95,6 +95,7 @@ internal sealed class InProcessLink(TimeProvider time)
         private readonly TaskCompletionSource<FabricError?> _over = new(TaskCreationOptions.RunContinuationsAsynchronously);
         private readonly PageBitmap _dirty = new(memory.PageCount);
         private readonly PageBitmap _present = new(memory.PageCount);
+        private IDirtyTracking? _tracking;
         private long _begun;
         private long _sent;
         private int _rounds;
@@ -125,7 +126,7 @@ internal sealed class InProcessLink(TimeProvider time)
             if (_rounds == 0)
             {
                 Interlocked.Exchange(ref _begun, begun);
-                memory.StartDirtyTracking();
+                _tracking = memory.StartDirtyTracking();
                 memory.ReadPresence(_present);
                 pages = Copy(_present);
                 await Task.Delay(link.FirstRound, link.Time, cancellation);
@@ -167,6 +168,7 @@ internal sealed class InProcessLink(TimeProvider time)
             if (Interlocked.Exchange(ref _disposed, 1) != 0)
                 return ValueTask.CompletedTask;
             Interlocked.Decrement(ref link._open);
+            _tracking?.Dispose();
             door.Broke();
             _over.TrySetResult(null);
             return ValueTask.CompletedTask;
@@ -175,7 +177,7 @@ internal sealed class InProcessLink(TimeProvider time)
         private long CopyDirty()
         {
             _dirty.Clear();
-            memory.ScanDirty(_dirty);
+            _tracking?.Scan(_dirty);
             return Copy(_dirty);
         }
 

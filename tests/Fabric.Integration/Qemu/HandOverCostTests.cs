@@ -49,7 +49,7 @@ public sealed class HandOverCostTests(ITestOutputHelper output)
     private static async Task<double[]> MoveAsync(IMachine source, IMachine target)
     {
         var pages = new PageBitmap(source.Memory.PageCount);
-        source.Memory.StartDirtyTracking();
+        using var tracking = source.Memory.StartDirtyTracking();
         source.Memory.ReadPresence(pages);
         QemuBench.Push(source, target, pages);
         pages.Clear();
@@ -58,7 +58,7 @@ public sealed class HandOverCostTests(ITestOutputHelper output)
         double stop = clock.Elapsed.TotalMilliseconds;
         byte[] state = await source.SaveDeviceStateAsync(releaseDisks: true, default);
         double save = clock.Elapsed.TotalMilliseconds;
-        source.Memory.ScanDirty(pages);
+        tracking.Scan(pages);
         double scan = clock.Elapsed.TotalMilliseconds;
         QemuBench.Push(source, target, pages);
         double copied = clock.Elapsed.TotalMilliseconds;

@@ -25,11 +25,11 @@ public sealed class HandOverTests(ITestOutputHelper output)
         var source = await bench.BootAsync(spec);
         var target = await bench.CreateAsync(spec, MachineBirth.Incoming);
         var pages = new PageBitmap(source.Memory.PageCount);
-        source.Memory.StartDirtyTracking();
+        using var tracking = source.Memory.StartDirtyTracking();
         source.Memory.ReadPresence(pages);
         long first = QemuBench.Push(source, target, pages);
         pages.Clear();
-        source.Memory.ScanDirty(pages);
+        tracking.Scan(pages);
         QemuBench.Push(source, target, pages);
         pages.Clear();
 
@@ -38,7 +38,7 @@ public sealed class HandOverTests(ITestOutputHelper output)
         double stop = Lap(clock);
         byte[] state = await source.SaveDeviceStateAsync(releaseDisks: true, default);
         double save = Lap(clock);
-        long last = source.Memory.ScanDirty(pages);
+        long last = tracking.Scan(pages);
         QemuBench.Push(source, target, pages);
         double copy = Lap(clock);
         await target.LoadDeviceStateAsync(state, default);

@@ -93,9 +93,9 @@ public sealed class LifeTests
         Assert.Equal(record, adopted.AdoptionRecord);
         await QemuBench.ProgressAsync(adopted);
         var dirty = new PageBitmap(adopted.Memory.PageCount);
-        adopted.Memory.StartDirtyTracking();
+        var tracking = adopted.Memory.StartDirtyTracking();
         await QemuBench.ProgressAsync(adopted);
-        Assert.True(adopted.Memory.ScanDirty(dirty) >= QemuBench.Pages);
+        Assert.True(tracking.Scan(dirty) >= QemuBench.Pages);
         await adopted.KillAsync(default);
         Assert.Contains("ended by this agent", await adopted.Exited, StringComparison.Ordinal);
     }

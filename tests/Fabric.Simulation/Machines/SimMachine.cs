@@ -53,6 +53,9 @@ internal sealed class SimMachine
 
     internal PageBitmap? Dirty { get; set; }
 
+    /// <summary>Whose <see cref="Dirty"/> is.</summary>
+    internal DirtyTracking? Tracking { get; set; }
+
     /// <summary>Per cent of its speed that the guest is left. It belongs to the process and outlives the agent.</summary>
     internal int CpuPercent { get; private set; } = 100;
 

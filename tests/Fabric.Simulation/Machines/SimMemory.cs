@@ -24,17 +24,18 @@ internal sealed class SimMemory(SimMachine machine) : IGuestMemory
             present[page] = machine.IsPresent(page);
     }
 
-    public void StartDirtyTracking()
+    public IDirtyTracking StartDirtyTracking()
     {
         machine.Advance();
         machine.Dirty = new PageBitmap(PageCount);
+        return machine.Tracking = new DirtyTracking(Scan, End);
     }
 
-    public long ScanDirty(PageBitmap dirty, PageBitmap? asked = null)
+    private long Scan(DirtyTracking tracking, PageBitmap dirty, PageBitmap? asked)
     {
+        tracking.MustBe(machine.Tracking);
         machine.Advance();
-        if (machine.Dirty is not { } tracked)
-            return 0;
+        var tracked = machine.Dirty!;
         machine.ForgetSomeDirty(tracked);
         long count = tracked.CountSet();
         dirty.Or(tracked);
@@ -42,7 +43,13 @@ internal sealed class SimMemory(SimMachine machine) : IGuestMemory
         return count;
     }
 
-    public void StopDirtyTracking() => machine.Dirty = null;
+    private void End(DirtyTracking tracking)
+    {
+        if (tracking == machine.Tracking)
+            StopDirtyTracking();
+    }
+
+    public void StopDirtyTracking() => (machine.Tracking, machine.Dirty) = (null, null);
 
     public void Discard(PageRun run) => throw new NotSupportedException("The simulated data plane works on the machine itself.");
 

@@ -1,5 +1,6 @@
 using Fabric.Core;
 using Fabric.Host.Link;
+using Fabric.Machines;
 using Fabric.Migration;
 using Fabric.Simulation.Machines;
 using Fabric.Simulation.Worlds;
@@ -28,6 +29,7 @@ internal sealed class Outgoing : TransferEnd, IOutgoingTransfer
     private readonly TaskCompletionSource<bool> _pulled = new();
     private readonly TimeSpan _frameTime;
     private TaskCompletionSource<bool> _barrier = new();
+    private IDirtyTracking? _tracking;
     private bool _pushed;
     private int _round;
     private int _barriers;
@@ -63,7 +65,7 @@ internal sealed class Outgoing : TransferEnd, IOutgoingTransfer
         _connection.ToDestination.Send(new Message.Barrier(++_barriers));
         await WithinAsync(_barrier, AnswerDeadline, "The confirmation of a round", cancellation);
         RequireMachine();
-        _memory.ScanDirty(_dirty);
+        _tracking?.Scan(_dirty);
         return new RoundReport(++_round, _pages - before, 0, (_pages - before) * VmSpec.PageSize, Process.Clock.GetElapsedTime(began), _dirty.CountSet());
     }
 
@@ -119,6 +121,7 @@ internal sealed class Outgoing : TransferEnd, IOutgoingTransfer
 
     public ValueTask DisposeAsync()
     {
+        _tracking?.Dispose();
         if (Broken is null)
         {
             _connection.Close(this, new FabricError(ErrorCodes.Unreachable, "The source closed the connection."));
@@ -166,12 +169,12 @@ internal sealed class Outgoing : TransferEnd, IOutgoingTransfer
         if (!_pushed)
         {
             _pushed = true;
-            _memory.StartDirtyTracking();
+            _tracking = _memory.StartDirtyTracking();
             _memory.ReadPresence(pages);
             return pages;
         }
 
-        _memory.ScanDirty(_dirty);
+        _tracking?.Scan(_dirty);
         pages.CopyFrom(_dirty);
         _dirty.Clear();
         return pages;

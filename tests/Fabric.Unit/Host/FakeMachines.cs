@@ -249,11 +249,7 @@ internal sealed class FakeFactory(string host, RunObserver observer) : IMachineF
 
         public void ReadPresence(PageBitmap present) => present.Clear();
 
-        public void StartDirtyTracking()
-        {
-        }
-
-        public long ScanDirty(PageBitmap dirty, PageBitmap? asked = null) => 0;
+        public IDirtyTracking StartDirtyTracking() => new DirtyTracking(static (_, _, _) => 0, static _ => { });
 
         public void StopDirtyTracking()
         {

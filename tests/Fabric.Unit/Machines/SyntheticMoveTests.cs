@@ -184,18 +184,18 @@ public sealed class SyntheticMoveTests : IDisposable
 
         Run(3000);
         var pages = new PageBitmap(spec.PageCount);
-        source.Memory.StartDirtyTracking();
+        using var tracking = source.Memory.StartDirtyTracking();
         source.Memory.ReadPresence(pages);
         for (int round = 0; round < 20; round++)
         {
             SyntheticBench.CopyDirectly(source.Memory, destination.Memory, pages);
             Run(200);
             pages.Clear();
-            source.Memory.ScanDirty(pages);
+            tracking.Scan(pages);
         }
 
         await source.StopAsync(default);
-        source.Memory.ScanDirty(pages);
+        tracking.Scan(pages);
         if (withheld is not null)
         {
             long first = pages.NextSet(0);
@@ -204,7 +204,6 @@ public sealed class SyntheticMoveTests : IDisposable
         }
 
         SyntheticBench.CopyDirectly(source.Memory, destination.Memory, pages);
-        source.Memory.StopDirtyTracking();
         await SyntheticBench.HandOverAsync(source, destination);
         return destination;
     }

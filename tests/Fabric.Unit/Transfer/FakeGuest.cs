@@ -18,7 +18,7 @@ internal sealed partial class FakeGuest : IGuestMemory, IDisposable
     private readonly PageBitmap _dirty;
     private readonly PageBitmap _touched;
     private readonly bool _receives;
-    private bool _tracking;
+    private DirtyTracking? _tracking;
     private FakeTrap? _trap;
     private long _wakes;
     private int _scans;
@@ -58,7 +58,7 @@ internal sealed partial class FakeGuest : IGuestMemory, IDisposable
 
     public bool IsTrapped => _trap is not null;
 
-    public bool IsTracking => _tracking;
+    public bool IsTracking => _tracking is not null;
 
     /// <summary>Whether pages are copied for who reads them, or read where they are.</summary>
     public bool Copies { get; set; } = true;
@@ -86,7 +86,7 @@ internal sealed partial class FakeGuest : IGuestMemory, IDisposable
             return false;
         lock (_gate)
         {
-            Assert.False(_tracking, "Touches are watched before writes are recorded, or a write could be lost.");
+            Assert.False(IsTracking, "Touches are watched before writes are recorded, or a write could be lost.");
             _touched.Clear();
             return true;
         }
@@ -125,12 +125,12 @@ internal sealed partial class FakeGuest : IGuestMemory, IDisposable
             _present[page] = true;
     }
 
-    public void StartDirtyTracking()
+    public IDirtyTracking StartDirtyTracking()
     {
         lock (_gate)
         {
-            _tracking = true;
             _dirty.Clear();
+            return _tracking = new DirtyTracking(Scan, End);
         }
     }
 
@@ -139,11 +139,25 @@ internal sealed partial class FakeGuest : IGuestMemory, IDisposable
 
     public const int PiecePages = 512;
 
-    public void StartDirtyTracking(PageBitmap present, Action<long> reached)
+    public IDirtyTracking StartDirtyTracking(PageBitmap present, Action<long> reached)
     {
         Walks++;
-        StartDirtyTracking();
+        var tracking = StartDirtyTracking();
         present.Clear();
+        try
+        {
+            Arm(present, reached);
+            return tracking;
+        }
+        catch
+        {
+            tracking.Dispose();
+            throw;
+        }
+    }
+
+    private void Arm(PageBitmap present, Action<long> reached)
+    {
         for (long first = 0, end; first < PageCount; first = end)
         {
             BeforePiece(first);
@@ -162,11 +176,12 @@ internal sealed partial class FakeGuest : IGuestMemory, IDisposable
     }
 
     /// <summary>Leaves out whatever it may.</summary>
-    public long ScanDirty(PageBitmap dirty, PageBitmap? asked = null)
+    private long Scan(DirtyTracking tracking, PageBitmap dirty, PageBitmap? asked)
     {
         BeforeScan?.Invoke(_scans++);
         lock (_gate)
         {
+            tracking.MustBe(_tracking);
             var found = new PageBitmap(PageCount);
             found.CopyFrom(_dirty);
             if (asked is not null)
@@ -177,7 +192,20 @@ internal sealed partial class FakeGuest : IGuestMemory, IDisposable
         }
     }
 
-    public void StopDirtyTracking() => _tracking = false;
+    private void End(DirtyTracking tracking)
+    {
+        lock (_gate)
+        {
+            if (tracking == _tracking)
+                _tracking = null;
+        }
+    }
+
+    public void StopDirtyTracking()
+    {
+        lock (_gate)
+            _tracking = null;
+    }
 
     /// <summary>Memories with an even number of pages offer it, the others do not: both ways are tested.</summary>
     public bool TryFill(PageRun run, nint source)
@@ -304,7 +332,7 @@ internal sealed partial class FakeGuest : IGuestMemory, IDisposable
     {
         _present[page] = true;
         _touched[page] = true;
-        if (_tracking && page != BlindPage)
+        if (IsTracking && page != BlindPage)
             _dirty[page] = true;
     }
 

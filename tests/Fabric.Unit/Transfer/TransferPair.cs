@@ -16,15 +16,17 @@ internal sealed class TransferPair : IAsyncDisposable, IIncomingHandler
     private readonly TaskCompletionSource<Epoch> _accepted = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private readonly VerifyLevel _verify;
     private readonly int _bulk;
+    private readonly bool _ownsSource;
     private IDisposable? _registration;
 
-    public TransferPair(long pages, VerifyLevel verify = VerifyLevel.Full, int bulk = 2, TransferSettings? settings = null, PullState? pullState = null, MigrationId? migration = null)
+    public TransferPair(long pages, VerifyLevel verify = VerifyLevel.Full, int bulk = 2, TransferSettings? settings = null, PullState? pullState = null, MigrationId? migration = null, FakeGuest? source = null)
     {
         Id = migration ?? Migration;
         _verify = verify;
         _bulk = bulk;
         Settings = settings ?? new TransferSettings { SilenceDeadline = TimeSpan.FromSeconds(5), SliceMilliseconds = 50 };
-        Source = new FakeGuest(pages, receives: false);
+        Source = source ?? new FakeGuest(pages, receives: false);
+        _ownsSource = source is null;
         Destination = new FakeGuest(pages, receives: true);
         Pull = pullState ?? PullState.InMemory(Id, pages, verify == VerifyLevel.Full);
         Listener = new DataListener(new IPEndPoint(IPAddress.Loopback, 0), Settings, TimeProvider.System, NullLogger.Instance);
@@ -146,7 +148,8 @@ internal sealed class TransferPair : IAsyncDisposable, IIncomingHandler
         await Listener.DisposeAsync();
         Pull.Trap?.Dispose();
         Pull.Dispose();
-        Source.Dispose();
+        if (_ownsSource)
+            Source.Dispose();
         Destination.Dispose();
     }
 }
