@@ -116,8 +116,8 @@ public abstract class JournalFaultGrid : IAsyncLifetime
         // The same opened store goes on from what is true.
         var next = await UntilConnectedAsync(() => faulty.AcquireAsync(Shard, "alpha", Minute, Epoch.None, None));
         done = await IsDoneAsync(whole, call);
-        Assert.Equal(done, await IsDoneAsync(faulty, call));
-        long last = (await faulty.ReadAsync(Stream, 0, 10, None)).Count;
+        Assert.Equal(done, await UntilConnectedAsync(() => IsDoneAsync(faulty, call)));
+        long last = (await UntilConnectedAsync(() => faulty.ReadAsync(Stream, 0, 10, None))).Count;
         Assert.Equal(call == StoreCall.Append && done ? 3 : 2, last);
         Assert.Equal(JournalRefusal.None, await UntilConnectedAsync(() => faulty.AppendAsync(next.Lease!, Stream, last, [Event(9)], None)));
         Assert.Equal(Enumerable.Range(1, (int)last + 1).Select(i => (long)i), (await whole.ReadShardAsync(Shard, 0, 10, None)).Select(r => r.Position));
